@@ -146,6 +146,7 @@ class ControlHubMixin(ParametersMixin):
 
     control_hub_conn_id = Parameter()
     do_xcom_push: bool
+    log: Any
     multiple_outputs: bool
     result_is_dict: ClassVar[bool] = False
     """Whether the task returns a dict, so that ``multiple_outputs`` defaults to True."""
@@ -238,6 +239,16 @@ class JobSelectorMixin(ControlHubMixin):
     job_id = Parameter(params.resource_id, first=True)
     job_name = Parameter(params.string, at_parse=False, first=True)
 
+    def set_selection(self, *, job_id: str | None, job_name: str | None) -> None:
+        """
+        Set `job_id` or `job_name`, in the constructor.
+
+        :raises ValueError: if none or both of them are set
+        """
+        params.exactly_one(job_id=job_id, job_name=job_name)
+        self.job_id = job_id
+        self.job_name = job_name
+
     def check_selection(self) -> None:
         """
         Check that exactly one of `job_id` and `job_name` is set.
@@ -275,6 +286,25 @@ class JobsSelectorMixin(ControlHubMixin):
     job_tag = Parameter(params.string, at_parse=False, first=True)
     search = Parameter(params.string, at_parse=False, first=True)
 
+    def set_selection(
+        self,
+        *,
+        job_ids: Sequence[str] | str | None,
+        job_names: Sequence[str] | str | None,
+        job_tag: str | None,
+        search: str | None,
+    ) -> None:
+        """
+        Set one of `job_ids`, `job_names`, `job_tag` and `search`, in the constructor.
+
+        :raises ValueError: if none or several of them are set
+        """
+        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        self.job_ids = job_ids
+        self.job_names = job_names
+        self.job_tag = job_tag
+        self.search = search
+
     def check_selection(self) -> None:
         """
         Check that exactly one of `job_ids`, `job_names`, `job_tag` and `search` is set.
@@ -287,7 +317,8 @@ class JobsSelectorMixin(ControlHubMixin):
         """
         Check all parameters and return the selected jobs; push their ids and the link to the first of them to XCom.
 
-        A tag or search without matches returns an empty list. Job templates can be selected only by id.
+        A tag or search without matches returns an empty list, with a warning in the log. Job templates can be selected
+        only by id.
 
         :param missing_ok: skip jobs given by id or name that do not exist
         :raises ValueError: if none or several of the parameters are set after rendering, or one is invalid
@@ -296,6 +327,10 @@ class JobsSelectorMixin(ControlHubMixin):
         """
         jobs = self._resolve_jobs(missing_ok)
         self.push_jobs(context, [job.job_id for job in jobs])
+        if not jobs:
+            names = ("job_ids", "job_names", "job_tag", "search")
+            selection = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
+            self.log.warning("No job matches %s; nothing to do.", ", ".join(selection))
         return jobs
 
     def _resolve_jobs(self, missing_ok: bool) -> list[Job]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_streamsets import params
-from airflow_provider_streamsets.compat import is_deferral_timeout, task_state_store, will_retry
+from airflow_provider_streamsets.compat import is_deferral_timeout, will_retry
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
@@ -25,17 +23,18 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.operators._resume import blocking_run, unfinished_runs, write_failed
-from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT, RunWaitMixin
+from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT, RunPolicy
 from airflow_provider_streamsets.operators._task_state import TaskState
-from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.operators._run_operators import (
+        ControlHubRunOwnerOperator,
+        ControlHubRunStopOperator,
+    )
 
-ON_TIMEOUT = ("stop", "leave")
-IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
 # Start requests that may be rejected because another caller was first, before the task fails.
 MAX_START_ATTEMPTS = 5
 # Seconds. Airflow terminates a killed task after 5 seconds: enough for two short requests.
@@ -51,103 +50,62 @@ _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
 _LEFT_RUNNING = "%s: left running because of %s='leave'."
 _TIMED_OUT = "the wait timed out"
-RED_TOO_LONG = "RED for longer than fail_on_red_after"
+_RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
-class RunOwnershipMixin(RunWaitMixin):
+class RunOwnership(RunPolicy):
     """
-    Base of the operators that start runs and own them: no run stays active without a task that waits for it.
+    What a task does with runs that it starts: no run stays active without a task that waits for it.
 
-    :param on_timeout: ``stop`` (default) or ``leave`` the runs at `wait_timeout` or Airflow's ``execution_timeout``
-        (templated)
-    :param on_error: ``stop`` (default) or ``leave`` the runs when the task fails for another reason, such as a rejected
-        credential. If Airflow retries the task, the runs stay active, and the next try waits for them
-        (templated)
-    :param stop_on_kill: stop the runs when the task is killed; while deferred, this needs Airflow 3.3 or later
-    :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
-        offset may be lost. 0 forces it at once; default is the force stop time-out of the job (templated)
-    :param accept_stopped: count stopped runs as successes (templated)
-    :param wait_for: wait for ``completion`` of the runs (default), or until they are ``active``: ``ACTIVE`` and
-        ``GREEN``, and all pipelines reported by engines are running. They are then left running (templated)
-    :param fail_on_red_after: maximum seconds, or timedelta, for which a run may be ``RED`` without interruption; then
-        it counts as failed, and `on_error` decides whether it is stopped. Default None sets no limit (templated)
+    Each start is saved before it is requested. If the task fails, is killed or times out, its runs are stopped, or left
+    to the next try, as `on_timeout`, `on_error` and `stop_on_kill` say.
+
+    :param task: the operator
     """
 
-    wait_for = Parameter(params.one_of, params.WAIT_FOR)
-    fail_on_red_after = Parameter(params.seconds)
-    on_timeout = Parameter(params.one_of, ON_TIMEOUT)
-    on_error = Parameter(params.one_of, ON_TIMEOUT)
-    force_stop_after = Parameter(params.seconds, zero=True)
-    accept_stopped = Parameter(params.boolean)
+    task: ControlHubRunOwnerOperator
 
-    def __init__(
-        self,
-        *,
-        on_timeout: Literal["stop", "leave"] | str = "stop",
-        on_error: Literal["stop", "leave"] | str = "stop",
-        stop_on_kill: bool = True,
-        force_stop_after: float | timedelta | str | None = None,
-        accept_stopped: bool | str = False,
-        wait_for: Literal["completion", "active"] | str = "completion",
-        fail_on_red_after: float | timedelta | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.wait_for = wait_for
-        self.fail_on_red_after = fail_on_red_after
-        self.on_timeout = on_timeout
-        self.on_error = on_error
-        self.stop_on_kill = params.fixed_boolean(stop_on_kill, "stop_on_kill")
-        self.force_stop_after = force_stop_after
-        self.accept_stopped = accept_stopped
-        self._wait_only_parameters["accept_stopped"] = (
-            params.boolean(accept_stopped, "accept_stopped") and accept_stopped
-        )
-        self._wait_only_parameters["fail_on_red_after"] = fail_on_red_after
-        self._task_state: TaskState | None = None
-        self._started: dict[str, int] = {}
+    def __init__(self, task: ControlHubRunOwnerOperator) -> None:
+        super().__init__(task)
+        self.started: dict[str, int] = {}
+        """The runs that this task owns: run count by job id."""
+        self._state: TaskState | None = None
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
         self._has_abandoned_runs = False
-        self._check_wait_for(params.boolean(self.wait_for_completion, "wait_for_completion"))
 
-    def _check_wait_for(self, wait: bool | str) -> None:
-        if self.wait_for == "active" and wait is False:
-            raise ValueError("wait_for='active' cannot be combined with wait_for_completion=False.")
+    @property
+    def stop_on_kill(self) -> bool:
+        """Whether the runs are stopped when the task is killed."""
+        return self.task.stop_on_kill
 
-    def check_unused_parameters(
-        self, default_args: Mapping[str, Any] | None, *, if_running: str = "fail", **others: Any
-    ) -> None:
-        """
-        Check parameters that have no effect, see :meth:`RunWaitMixin.check_unused_parameters`.
+    @property
+    def until_active(self) -> bool:
+        """Whether a wait ends when the runs are active, rather than when they have ended."""
+        return bool(self.task.wait_for == "active")
 
-        :param default_args: see :func:`~airflow_provider_streamsets.params.no_effect`
-        :param if_running: value of the parameter; with ``wait_then_start``, `deferrable` has an effect without a wait
-            for completion
-        """
-        if if_running not in IF_RUNNING or if_running == "wait_then_start":
-            self._wait_only_parameters.pop("deferrable", None)
-        super().check_unused_parameters(default_args, **others)
-        if self.wait_for == "active":
-            metrics_timeout = self._wait_only_parameters["metrics_timeout"]
-            params.no_effect("wait_for='completion'", self, default_args, metrics_timeout=metrics_timeout)
+    @property
+    def joined_job_ids(self) -> Collection[str]:
+        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
+        return self.waiter.watched.keys() - self.started.keys()
 
-    def prepare(self) -> bool:
-        """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
-        self.check_parameters(RunOwnershipMixin)
-        wait = super().prepare()
-        self._check_wait_for(wait)
-        return wait
-
-    def fail_on_red_seconds(self) -> float | None:
-        """Return the maximum seconds for which a run may be ``RED``; None sets no limit."""
-        limit: float | None = self.rendered.fail_on_red_after
+    @property
+    def fail_on_red_after(self) -> float | None:
+        """Maximum seconds for which a run may be ``RED``; None sets no limit."""
+        limit: float | None = self.task.rendered.fail_on_red_after
         return limit
 
     @property
-    def waits_until_active(self) -> bool:
-        """Whether a wait ends when the runs are active, rather than when they have ended."""
-        return bool(self.wait_for == "active")
+    def force_stop_after(self) -> float | None:
+        """Seconds after which stops are forced; None leaves that to Control Hub."""
+        after: float | None = self.task.rendered.force_stop_after
+        return after
+
+    def state(self, context: Context) -> TaskState:
+        """Return the state saved by this and earlier tries."""
+        if self._state is None:
+            self._state = TaskState(context, survives_kill=not self.stop_on_kill)
+        return self._state
 
     def has_left_runs_active(self, context: Context) -> bool:
         """
@@ -155,7 +113,7 @@ class RunOwnershipMixin(RunWaitMixin):
 
         The next try then neither starts nor waits for anything, unless the task was cleared.
         """
-        state = self.task_state(context)
+        state = self.state(context)
         return bool(state.values.get("left_running")) and state.abandon_reason is None
 
     def left_running_values(self, context: Context) -> dict[str, Any]:
@@ -164,52 +122,22 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def close_task_state(self, context: Context) -> None:
         """Complete the saved state before the result is returned, including whether active runs are left running."""
-        state = self.task_state(context)
-        if self.waits_until_active and state.is_retained and state.values:
+        state = self.state(context)
+        if self.until_active and state.is_retained and state.values:
             state.add(left_running=True)
         state.complete()
 
-    @property
-    def stops_runs_on_kill(self) -> bool:
-        """Whether the runs are stopped when the task is killed."""
-        return self.stop_on_kill
-
-    @property
-    def restart_failed_runs(self) -> bool:
-        """Whether the next try resumes none of the runs if some did not succeed."""
-        return True
-
-    def force_stop_seconds(self) -> float | None:
-        """Return the seconds after which stops are forced; None leaves that to Control Hub."""
-        after: float | None = self.rendered.force_stop_after
-        return after
-
-    def task_state(self, context: Context) -> TaskState:
-        """Return the state saved by this and earlier tries."""
-        if self._task_state is None:
-            self._task_state = TaskState(context, survives_kill=not self.stop_on_kill)
-        return self._task_state
-
-    @property
-    def joined_job_ids(self) -> Collection[str]:
-        """Ids of the jobs whose runs were started by other callers, and are never stopped."""
-        return self._watched.keys() - self._started.keys()
-
     def active_runs(self) -> Mapping[str, int]:
         """Return the runs of this task whose wait ended because they were active: run count by job id."""
-        if self._group is None:
+        if self.waiter.group is None:
             return {}
-        runs = self._group.still_active.items() - {(i, r.run.run_count) for i, r in self._group.red.items()}
-        return {job_id: count for job_id, count in runs if job_id in self._started}
+        runs = self.waiter.group.still_active.items() - {(i, r.run.run_count) for i, r in self.waiter.group.red.items()}
+        return {job_id: count for job_id, count in runs if job_id in self.started}
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task stopped, now or before a deferral or retry."""
-        stopped: Mapping[str, int] = self.task_state(context).values.get("stopped") or {}
+        stopped: Mapping[str, int] = self.state(context).values.get("stopped") or {}
         return stopped
-
-    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that earlier tries started and that have not ended: run count by job id."""
-        return {}
 
     def record_started(
         self, context: Context, runs: Mapping[str, int], observed: Mapping[str, JobRun | None] | None = None
@@ -220,21 +148,21 @@ class RunOwnershipMixin(RunWaitMixin):
         :param runs: run count by job id
         :param observed: the same runs as fetched, where available
         """
-        self._started = dict(runs)
+        self.started = dict(runs)
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
         }
-        state = self.task_state(context)
-        state.add(started=self._started, identities={**(state.values.get("identities") or {}), **identities})
+        state = self.state(context)
+        state.add(started=self.started, identities={**(state.values.get("identities") or {}), **identities})
 
     @contextlib.contextmanager
     def stop_runs_on_failure(self, context: Context) -> Iterator[None]:
         """Handle the runs that this task started if the block fails, see `on_error` and `on_timeout`."""
         try:
-            state = self.task_state(context)
-            if self._was_accepted is None and state.values:
+            state = self.state(context)
+            if self.task._was_accepted is None and state.values:
                 # An earlier try used the connection successfully.
-                self.client.mark_accepted()
+                self.task.client.mark_accepted()
             if state.was_killed:
                 self.log.info(
                     "The task was cleared before it ended. Because of stop_on_kill=False, this try resumes the runs of "
@@ -244,53 +172,35 @@ class RunOwnershipMixin(RunWaitMixin):
         except TaskDeferred:
             raise
         except BaseException as error:
-            self._handle_failure(context, error)
+            self.handle_failure(context, error)
             self._record_end(context)
             raise
         self._record_end(context)
 
     def _record_end(self, context: Context) -> None:
-        if self._killed:
+        if self.time.was_killed:
             return
         try:
-            self.task_state(context).record_end()
+            self.state(context).record_end()
         except Exception as error:  # noqa: BLE001 - an error of the state store must not change the outcome
             self.log.warning("Could not save that the task has ended: %s", error)
 
-    def _do_render_template_fields(
-        self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
-    ) -> None:
-        """Render the templates; if that fails, handle the runs that an earlier try started."""
+    def restore(self, context: Context) -> None:
+        """Restore the runs that the task owned before it was deferred."""
+        started = self.state(context).values.get("started")
+        self.started = {str(i): int(n) for i, n in started.items()} if isinstance(started, Mapping) else {}
+
+    def handle_failure(self, context: Context, error: BaseException) -> None:
         try:
-            super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
-        except Exception as error:
-            # `airflow tasks render` also gets here, but without a state store.
-            if parent is self and task_state_store(context) is not None:
-                self._handle_failure(context, error)
-            raise
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral, also if it timed out or the trigger failed."""
-        self.record_resumption(next_kwargs)
-        with self.stop_runs_on_failure(context):
-            self._started = {str(job_id): int(count) for job_id, count in self._recorded_started(context).items()}
-            return super().resume_execution(next_method, next_kwargs, context)
-
-    def _recorded_started(self, context: Context) -> Mapping[str, Any]:
-        started = self.task_state(context).values.get("started")
-        return started if isinstance(started, Mapping) else {}
-
-    def _handle_failure(self, context: Context, error: BaseException) -> None:
-        try:
-            state = self.task_state(context)
-            if self._killed:
+            state = self.state(context)
+            if self.time.was_killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_abandoned_runs:
                     self._record_stopped(self._stop_requested)
                     state.abandon("the previous try was killed")
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
-                red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self._started}
+                red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self.started}
                 if red:
                     self._handle_active_runs_on_failure(context, error)
                     self._handle_red_runs_on_failure(context, red, error)
@@ -303,48 +213,47 @@ class RunOwnershipMixin(RunWaitMixin):
                 return
             elif isinstance(error, AirflowTaskTimeout):
                 # Airflow calls `on_kill` next, which stops the runs.
-                if self.on_timeout == "stop" and self._started:
+                if self.task.on_timeout == "stop" and self.started:
                     self._record_stopped(self.runs_to_stop_on_kill())
                     state.abandon("the previous try timed out")
             elif isinstance(error, ControlHubRunTimeoutError):
                 # Already handled where the time-out was raised.
                 return
             else:
-                self._handle_error(context, error)
+                self.handle_error(context, error)
         except Exception as cleanup_error:  # noqa: BLE001 - the task must fail with the first error
             self.log.error("Could not clean up the runs this task started: %s", cleanup_error)
 
     def _handle_red_runs_on_failure(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
         """Stop runs that were ``RED`` for too long, even before a retry, which could not start others beside them."""
-        if self.on_error == "leave":
+        if self.task.on_error == "leave":
             self.log.warning(
                 "%s: left running because of on_error='leave'; a retry of this task resumes the wait.",
                 _describe_runs(runs),
             )
         else:
-            self.stop_red_runs(context, runs)
-        state = self.task_state(context)
+            self._stop_red_runs(context, runs)
+        state = self.state(context)
         if not state.is_retained and not will_retry(context, error):
             state.clear()
 
     def _handle_active_runs_on_failure(self, context: Context, error: BaseException) -> None:
         """Stop active runs because other runs failed, unless the next try keeps them."""
         runs, will_be_retried = self.active_runs(), will_retry(context, error)
-        if not runs or (will_be_retried and not self.restart_failed_runs):
+        if not runs or (will_be_retried and not self.task.restart_failed_runs):
             return
-        if self.on_error == "leave" and not will_be_retried:
+        if self.task.on_error == "leave" and not will_be_retried:
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
         else:
             self.abandon_runs(context, runs, "other runs failed")
 
-    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
-        """
-        Stop runs that were ``RED`` for too long; the next try keeps the others.
-
-        :param runs: run count by job id
-        """
-        self.task_state(context).add(red=dict(runs))
-        self.stop_runs(runs, RED_TOO_LONG)
+    def _stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
+        """Stop runs that were ``RED`` for too long; the next try keeps the others, and starts new ones for these."""
+        if self.task.has_one_run:
+            self.abandon_runs(context, runs, _RED_TOO_LONG, red=dict(runs))
+        else:
+            self.state(context).add(red=dict(runs))
+            self.stop_runs(runs, _RED_TOO_LONG)
 
     def acknowledge_red_runs(self, context: Context) -> None:
         """
@@ -353,53 +262,53 @@ class RunOwnershipMixin(RunWaitMixin):
         A lost engine does not confirm a stop, so such a run ends in ``INACTIVE_ERROR``. The earlier try has already
         reported the cause.
         """
-        red = self.task_state(context).values.get("red")
+        red = self.state(context).values.get("red")
         if isinstance(red, Mapping):
-            self.client.runs.acknowledge_forced(red)
+            self.task.client.runs.acknowledge_forced(red)
 
     def _clear_failed_runs(self, context: Context, error: ControlHubError) -> None:
-        state, will_be_retried = self.task_state(context), will_retry(context, error)
+        state, will_be_retried = self.state(context), will_retry(context, error)
         if not will_be_retried and not state.is_retained:
             state.clear()
-        elif self.restart_failed_runs and state.abandon_reason is None:
+        elif self.task.restart_failed_runs and state.abandon_reason is None:
             blocking = blocking_run(error)
             if will_be_retried and blocking is not None:
                 write_failed(state, *blocking)
             else:
                 state.clear()
 
-    def _handle_error(self, context: Context, error: BaseException) -> None:
+    def handle_error(self, context: Context, error: BaseException) -> None:
         will_be_retried = will_retry(context, error)
         if isinstance(error, ControlHubRunLostError):
             # The run no longer exists; a run that now has its number is not that of this task.
             return
         # A retry handles unconfirmed starts, and runs that this try has not resumed yet.
-        runs = self._started if will_be_retried else self.runs_to_stop_on_kill() or self.find_recorded_runs(context)
+        runs = self.started if will_be_retried else self.runs_to_stop_on_kill() or self.task.find_recorded_runs(context)
         runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
         if is_deferral_timeout(error):
             self.handle_timeout(context, runs)
-        elif self.on_error == "leave":
+        elif self.task.on_error == "leave":
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
         elif will_be_retried:
             self.log.warning("%s: left running for the next try of this task.", _describe_runs(runs))
         else:
             self.abandon_runs(context, runs, "the task failed with another error")
 
-    def on_red_runs(self, runs: dict[str, int]) -> bool:
+    def on_red_runs(self, runs: Mapping[str, int]) -> bool:
         """Stop or leave those of the runs that this task started, as `on_error` says."""
         runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
         if not runs:
             return True
-        if self.on_error == "leave":
-            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), RED_TOO_LONG)
+        if self.task.on_error == "leave":
+            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), _RED_TOO_LONG)
             return True
-        return self.stop_runs(runs, RED_TOO_LONG)
+        return self.stop_runs(runs, _RED_TOO_LONG)
 
-    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
+    def on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop or leave the runs that this task started, as `on_timeout` says."""
-        own = {job_id: count for job_id, count in unfinished.items() if job_id not in self.joined_job_ids}
+        own = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
         own.update(self.active_runs())
         if own:
             self.handle_timeout(context, own)
@@ -416,7 +325,7 @@ class RunOwnershipMixin(RunWaitMixin):
 
         :param runs: run count by job id
         """
-        if self.on_timeout == "stop":
+        if self.task.on_timeout == "stop":
             self.abandon_runs(context, runs, _TIMED_OUT)
         else:
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
@@ -430,7 +339,7 @@ class RunOwnershipMixin(RunWaitMixin):
         :param values: values to save for the next try
         """
         try:
-            self.task_state(context).abandon(f"the previous try stopped its runs: {reason}", **values)
+            self.state(context).abandon(f"the previous try stopped its runs: {reason}", **values)
         except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
             self.log.warning("Could not save that the runs were stopped: %s", error)
         self.stop_runs(runs, reason)
@@ -445,13 +354,15 @@ class RunOwnershipMixin(RunWaitMixin):
         """
         self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
         self._record_stopped(runs)
-        after = self.force_stop_seconds()
+        after = self.force_stop_after
         try:
             if after is None:
-                self.request_stop(self.client, runs, max_wait=STOP_MAX_WAIT, force=False)
+                self._request_stop(self.task.client, runs, max_wait=STOP_MAX_WAIT, force=False)
             else:
                 deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
-                tracking.stop_runs(self.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after)
+                tracking.stop_runs(
+                    self.task.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after
+                )
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
@@ -460,10 +371,10 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def _record_stopped(self, runs: Mapping[str, int]) -> None:
         """Save which runs this task stopped, for the executions after a deferral or retry."""
-        if self._task_state is None:
+        if self._state is None:
             return
         try:
-            self._task_state.add(stopped={**(self._task_state.values.get("stopped") or {}), **runs})
+            self._state.add(stopped={**(self._state.values.get("stopped") or {}), **runs})
         except Exception as error:  # noqa: BLE001 - an error of the state store must not keep the runs from being stopped
             self.log.warning("Could not save that the runs were stopped: %s", error)
 
@@ -475,11 +386,11 @@ class RunOwnershipMixin(RunWaitMixin):
         :raises ControlHubRunTimeoutError: if the runs do not end within ten minutes, or by the deadline of the task
         """
         tracking.stop_runs(
-            self.client,
+            self.task.client,
             runs,
-            Deadline(min(_RESTART_MAX_WAIT, self.time_left)),
+            Deadline(min(_RESTART_MAX_WAIT, self.time.left)),
             poll_interval=_STOP_INTERVAL,
-            force_stop_after=self.force_stop_seconds(),
+            force_stop_after=self.force_stop_after,
         )
         self.log.info("%s: stopped by this task.", _describe_runs(runs))
 
@@ -488,22 +399,18 @@ class RunOwnershipMixin(RunWaitMixin):
     ) -> dict[str, Job]:
         """Wait until no job is being started or stopped, within the deadline of the task."""
         try:
-            return tracking.wait_until_stable(self.polling_client(), jobs, read, sleep=self.sleep, log=self.log)
+            return tracking.wait_until_stable(
+                self.waiter.polling_client(), jobs, read, sleep=self.time.sleep, log=self.log
+            )
         except ControlHubRunTimeoutError as error:
-            raise self._timeout_before_start(error) from error
+            raise self.waiter.timeout_before_start(error) from error
 
-    def request_stop(
+    def _request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
     ) -> list[str]:
-        """
-        Request Control Hub to stop exactly these runs.
-
-        :param client: the client to use
-        :param runs: run count by job id
-        :param max_wait: seconds to retry while Control Hub rejects the request
-        :param force: force the stops
-        :returns: ids of the jobs whose runs were active and are being stopped
-        """
+        """Request the stops of runs, and return the ids of the jobs whose runs were active."""
+        if self.task.has_one_run:
+            return [i for i, n in runs.items() if client.runs.stop_run(i, n, max_wait=max_wait, force=force)]
         return client.runs.stop_many(runs, max_wait=max_wait, force=force)
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
@@ -511,28 +418,34 @@ class RunOwnershipMixin(RunWaitMixin):
 
     def kill_client(self) -> ControlHubClient:
         """Return a client with short time-outs for a killed task."""
-        return self.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
+        return self.task.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
-        """Return the runs that this task started and that are not known to have ended."""
-        if self._group is None:
-            return self._started
-        runs = {**self._group.unfinished, **self._group.still_active}
-        return {job_id: count for job_id, count in runs.items() if job_id in self._started}
+        """Return the runs that this task started or is starting, and that are not known to have ended."""
+        group = self.waiter.group
+        known = self.started
+        if group is not None:
+            runs = {**group.unfinished, **group.still_active}
+            known = {job_id: count for job_id, count in runs.items() if job_id in self.started}
+        return self.task.runs_to_stop_on_kill(known)
+
+    def on_first_failure(self, group: tracking.RunGroup) -> bool:
+        """Leave the decision to the operator."""
+        return self.task.on_first_failure(group)
 
     def on_kill(self) -> None:
         """Stop exactly the runs that this task started, within the 5 seconds that Airflow allows."""
         # Airflow also calls this after ``execution_timeout``.
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
-        self._killed = not is_timeout
+        self.time.was_killed = not is_timeout
         # Without a client, the connection would have to be fetched from Airflow, which the interrupted code may be
         # doing right now. The task then stops its runs itself when it notices the kill.
-        if "client" not in vars(self) or not (is_timeout or self.stop_on_kill):
+        if "client" not in vars(self.task) or not (is_timeout or self.stop_on_kill):
             return
         runs = self.runs_to_stop_on_kill()
         if not is_timeout:
             self._stop_quickly(runs)
-        elif self.on_timeout == "stop":
+        elif self.task.on_timeout == "stop":
             self._stop_quickly(runs, f"{_describe_runs(runs)}: stopping ({_TIMED_OUT}).")
         elif runs:
             self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
@@ -544,9 +457,9 @@ class RunOwnershipMixin(RunWaitMixin):
             return
         self._has_abandoned_runs = True
         self._stop_requested.update(runs)
-        client, force = self.kill_client(), self.force_stop_seconds() == 0
+        client, force = self.kill_client(), self.force_stop_after == 0
         try:
-            stopped = self.request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
+            stopped = self._request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
         except Exception as error:  # noqa: BLE001 - it would surface anywhere in the code that the kill interrupted
             self._log_not_stopped(runs, error)
             # Allows one more attempt before the process is terminated.
@@ -560,10 +473,61 @@ class RunOwnershipMixin(RunWaitMixin):
                 client.runs.acknowledge_forced(forced, max_wait=_KILL_ACKNOWLEDGE_MAX_WAIT)
 
     def raise_if_killed(self, when: str) -> None:
-        """Stop the runs and raise an error if the task was killed, see :meth:`RunWaitMixin.raise_if_killed`."""
-        if self._killed and self.stop_on_kill:
+        """Stop the runs and raise an error if the task was killed, see :meth:`RunPolicy.raise_if_killed`."""
+        if self.time.was_killed and self.stop_on_kill:
             self._stop_quickly(self.runs_to_stop_on_kill())
         super().raise_if_killed(when)
+
+
+class RunStop(RunPolicy):
+    """
+    What a task does with runs that it stops: force the stops that do not end, and acknowledge the errors of that.
+
+    :param task: the operator
+    """
+
+    task: ControlHubRunStopOperator
+
+    def record_requests(self, runs: Mapping[str, int], *, wait: bool) -> None:
+        """
+        Remember runs that are being stopped, to acknowledge the errors that forced stops cause.
+
+        :param runs: run count by job id
+        :param wait: whether the task waits for the end of the runs; if not, acknowledge the errors now
+        """
+        if self.task.rendered.force and wait:
+            self.forced.update(runs)
+        elif self.task.rendered.force:
+            self.task.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
+
+    def stopped_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that this task stopped, which are all that it waits for."""
+        return self.waiter.watched
+
+    def on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
+        """Acknowledge errors caused by forced stops."""
+        self.acknowledge_forced()
+
+    def acknowledge_forced(self) -> None:
+        """Acknowledge errors caused by forced stops."""
+        self.task.client.runs.acknowledge_forced(self.forced)
+
+    @property
+    def force_after(self) -> float | None:
+        """Seconds after which stops are forced."""
+        after: float | None = self.task.rendered.force_stop_after
+        return after
+
+    def force_unfinished(self, runs: Mapping[str, int]) -> bool:
+        """Force the stops of runs that have not ended; return False to retry later if Control Hub is unavailable."""
+        try:
+            forced = self.task.client.runs.stop_many(runs, max_wait=STOP_MAX_WAIT, force=True)
+        except ControlHubError as error:
+            self.log.error("%s: could not force the stop: %s", _describe_runs(runs), error)
+            return not isinstance(error, ControlHubUnavailableError)
+        self.forced.update({job_id: runs[job_id] for job_id in forced})
+        self.log.warning("Forcing the stop of %d runs that have not ended after force_stop_after.", len(forced))
+        return True
 
 
 def _describe_runs(runs: Mapping[str, int]) -> str:
@@ -580,80 +544,3 @@ def _name_runs(runs: Mapping[str, int]) -> str:
         ((job_id, run_count),) = runs.items()
         return f"run {run_count} of job {job_id}"
     return f"{len(runs)} runs"
-
-
-class RunsStopMixin(RunWaitMixin):
-    """
-    Base of the operators that stop runs and wait until they have ended.
-
-    :param force: force the stops at once; this ends runs that hang in ``DEACTIVATING``, but their last offsets may be
-        lost (templated)
-    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None
-        never forces them. Requires `wait_for_completion` (templated)
-    """
-
-    force = Parameter(params.boolean)
-    force_stop_after = Parameter(params.seconds)
-
-    def __init__(
-        self,
-        *,
-        force: bool | str = False,
-        force_stop_after: float | timedelta | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.force = force
-        self.force_stop_after = force_stop_after
-        self.check_unused_parameters(
-            kwargs.get("default_args"), wait_timeout=self.wait_timeout, force_stop_after=force_stop_after
-        )
-
-    def prepare(self) -> bool:
-        """Start the clock of `wait_timeout`, and validate the rendered parameters, see :meth:`RunWaitMixin.prepare`."""
-        self.check_parameters(RunsStopMixin)
-        return super().prepare()
-
-    def record_stop_requests(self, runs: Mapping[str, int], *, wait: bool) -> None:
-        """
-        Remember runs that are being stopped, to acknowledge the errors that forced stops cause.
-
-        :param runs: run count by job id
-        :param wait: whether the task waits for the end of the runs; if not, acknowledge the errors now
-        """
-        if self.rendered.force and wait:
-            self._forced.update(runs)
-        elif self.rendered.force:
-            self.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
-
-    def stopped_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that this task stopped, which are all that it waits for."""
-        return self._watched
-
-    def results_or_failure(
-        self, context: Context, group: tracking.RunGroup, *, accept_stopped: bool, hint: str = ""
-    ) -> list[dict[str, Any]]:
-        """Acknowledge errors caused by forced stops, then return the results or raise the failure."""
-        self.client.runs.acknowledge_forced(self._forced)
-        return super().results_or_failure(context, group, accept_stopped=accept_stopped, hint=hint)
-
-    def on_runs_timeout(self, context: Context, unfinished: dict[str, int]) -> None:
-        """Acknowledge errors caused by forced stops."""
-        self.client.runs.acknowledge_forced(self._forced)
-
-    @property
-    def force_after(self) -> float | None:
-        """Seconds after which stops are forced."""
-        after: float | None = self.rendered.force_stop_after
-        return after
-
-    def force_unfinished(self, unfinished: dict[str, int]) -> bool:
-        """Force the stops of runs that have not ended; return False to retry later if Control Hub is unavailable."""
-        try:
-            forced = self.client.runs.stop_many(unfinished, max_wait=STOP_MAX_WAIT, force=True)
-        except ControlHubError as error:
-            self.log.error("%s: could not force the stop: %s", _describe_runs(unfinished), error)
-            return not isinstance(error, ControlHubUnavailableError)
-        self._forced.update({job_id: unfinished[job_id] for job_id in forced})
-        self.log.warning("Forcing the stop of %d runs that have not ended after force_stop_after.", len(forced))
-        return True

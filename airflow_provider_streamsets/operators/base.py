@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
-from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -17,9 +16,8 @@ from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelecto
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job
+    pass
 
 
 class ControlHubOperator(ControlHubMixin, BaseOperator):
@@ -90,9 +88,7 @@ class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
 
     def __init__(self, *, job_id: str | None = None, job_name: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        params.exactly_one(job_id=job_id, job_name=job_name)
-        self.job_id = job_id
-        self.job_name = job_name
+        self.set_selection(job_id=job_id, job_name=job_name)
 
 
 class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
@@ -117,17 +113,4 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
-        self.job_ids = job_ids
-        self.job_names = job_names
-        self.job_tag = job_tag
-        self.search = search
-
-    def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
-        """Return the selected jobs as :meth:`JobsSelectorMixin.find_jobs` does, and log a warning if there are none."""
-        jobs = super().find_jobs(context, missing_ok=missing_ok)
-        if not jobs:
-            names = ("job_ids", "job_names", "job_tag", "search")
-            selection = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
-            self.log.warning("No job matches %s; nothing to do.", ", ".join(selection))
-        return jobs
+        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)

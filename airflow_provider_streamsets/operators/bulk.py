@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
+from airflow_provider_streamsets.job_selector import JobsSelectorMixin
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
     find_joined_runs,
@@ -32,18 +33,19 @@ from airflow_provider_streamsets.operators._resume import (
     was_stopped_by_task,
     write_intents,
 )
-from airflow_provider_streamsets.operators._run_ownership import (
+from airflow_provider_streamsets.operators._run_operators import (
     IF_RUNNING,
-    MAX_START_ATTEMPTS,
-    RunOwnershipMixin,
-    RunsStopMixin,
+    ControlHubRunOwnerOperator,
+    ControlHubRunStopOperator,
 )
+from airflow_provider_streamsets.operators._run_ownership import MAX_START_ATTEMPTS
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._start_checks import (
     check_startable,
     find_jobs_started_by_others,
     log_and_acknowledge,
 )
+from airflow_provider_streamsets.operators._trigger_size import warn_of_large_trigger
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 _STOP_TIMEOUT = 600
 
 
-class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
+class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator):
     """
     Start many jobs with their stored runtime parameters in one request.
 
@@ -133,11 +135,42 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
     def __init__(
         self,
         *,
+        job_ids: Sequence[str] | str | None = None,
+        job_names: Sequence[str] | str | None = None,
+        job_tag: str | None = None,
+        search: str | None = None,
         acknowledge_errors: bool | str = False,
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
+        on_timeout: Literal["stop", "leave"] | str = "stop",
+        on_error: Literal["stop", "leave"] | str = "stop",
+        stop_on_kill: bool = True,
+        force_stop_after: float | timedelta | str | None = None,
+        accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            wait_timeout=wait_timeout,
+            metrics_timeout=metrics_timeout,
+            wait_for=wait_for,
+            fail_on_red_after=fail_on_red_after,
+            on_timeout=on_timeout,
+            on_error=on_error,
+            stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
+            accept_stopped=accept_stopped,
+            **kwargs,
+        )
+        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
         self._intents: Mapping[str, StartIntent] = {}
@@ -148,7 +181,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs and wait for their runs, or resume the runs of an earlier try."""
-        with self.stop_runs_on_failure(context):
+        with self.ownership.stop_runs_on_failure(context):
             wait = self.prepare()
             return self._start_and_wait(context, wait)
 
@@ -157,7 +190,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
         wait = self.prepare()
         self.check_parameters(ControlHubStartJobsOperator)
         try:
-            self.resume_after_other_runs(event)
+            self.waiter.resume_after_other_runs(event)
         except (AirflowTaskTimeout, ControlHubRunTimeoutError):
             self._handle_own_runs_timeout(context)
             raise
@@ -170,11 +203,11 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
                 "'nightly/orders'."
             )
-        wait = wait and not self.has_left_runs_active(context)
+        wait = wait and not self.ownership.has_left_runs_active(context)
         if wait or self.if_running == "wait_then_start":
-            self.warn_of_large_trigger(list(jobs), joins=self.if_running == "join")
+            warn_of_large_trigger(self.waiter, list(jobs), joins=self.if_running == "join")
         self._resume_previous_try(context, wait)
-        if self.task_state(context).values:
+        if self.ownership.state(context).values:
             # The runs of an earlier try may have ended since the jobs were fetched.
             jobs = self.client.jobs.get_all(jobs)
         self._record_own(context)
@@ -183,21 +216,21 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
         except ControlHubRunTimeoutError:
             self._handle_own_runs_timeout(context)
             raise
-        self.raise_if_killed("while it started the jobs")
+        self.ownership.raise_if_killed("while it started the jobs")
         found = {**self._own, **self._joined}
         runs = {job_id: found[job_id] for job_id in jobs if job_id in found}
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
             run_refs = [RunRef.of_job(jobs[job_id], run) for job_id, run in runs.items()]
-            results: list[dict[str, Any]] = self.wait_for_runs(context, run_refs, list(jobs.values()))
+            results: list[dict[str, Any]] = self.waiter.wait(context, run_refs, list(jobs.values()))
             return results
-        self.task_state(context).complete()
+        self.ownership.state(context).complete()
         return [tracking.unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
 
     def _resume_previous_try(self, context: Context, wait: bool) -> None:
         """Keep the runs that an earlier try started or joined and that do not have to be started again."""
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         recorded = state.values.get("intents")
         if not isinstance(recorded, Mapping):
             return
@@ -208,15 +241,15 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
             active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
             self.log.info("Not resuming them (%s); stopping %d still active.", abandon_reason, len(active))
             if active:
-                self.stop_and_wait(active)
+                self.ownership.stop_and_wait(active)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if state.was_cleared:
             return
         self._own = {job_id: run for job_id, run in own.items() if not wait or self._should_keep(run, state)}
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
-            self.stop_and_wait(stopping)
-        self.acknowledge_red_runs(context)
+            self.ownership.stop_and_wait(stopping)
+        self.ownership.acknowledge_red_runs(context)
         self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
         self.log.info("%d of them are active or succeeded, and are not started again.", len(self._own))
         if self._joined:
@@ -236,16 +269,16 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
         """Always False: the next try keeps the runs that succeeded."""
         return False
 
-    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the runs that this task started or is starting."""
-        return {**super().runs_to_stop_on_kill(), **self._runs_of_unconfirmed_start()}
+        return {**known, **self._runs_of_unconfirmed_start()}
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
-        pending = self._intents.keys() - self._started.keys()
+        pending = self._intents.keys() - self.ownership.started.keys()
         if not pending:
             return {}
         try:
-            statuses = self.kill_client().runs.statuses(pending)
+            statuses = self.ownership.kill_client().runs.statuses(pending)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -257,27 +290,31 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries started and that have not ended: run count by job id."""
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         if not isinstance(state.values.get("intents"), Mapping):
             return {}
         return {job_id: run.run_count for job_id, run in find_own_runs(self.client, state).items() if not run.has_ended}
 
     def _handle_own_runs_timeout(self, context: Context) -> None:
         """Stop or leave the own runs if the task times out before the others are started."""
-        if self._started:
-            self.handle_timeout(context, self._started)
+        if self.ownership.started:
+            self.ownership.handle_timeout(context, self.ownership.started)
 
     def _record_own(self, context: Context) -> None:
         # Runs of an earlier try that are not kept have ended.
-        self._started = {}
+        self.ownership.started = {}
         if self._own:
-            self.record_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
+            self.ownership.record_started(
+                context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own
+            )
 
     def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Start jobs, and join, stop or wait for the runs of those that are already running."""
         attempts_remaining = MAX_START_ATTEMPTS
         while jobs:
-            jobs = self.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
+            jobs = self.ownership.wait_until_stable(
+                jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids)
+            )
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
                 jobs = self._resolve_conflicts(jobs, running)
@@ -286,7 +323,7 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
                 jobs.update(self._acknowledge(jobs))
             self._fail_if_blocked(context, jobs)
             check_startable(jobs.values())
-            self.raise_if_killed("before it started the jobs")
+            self.ownership.raise_if_killed("before it started the jobs")
             attempts_remaining -= 1
             try:
                 self._start_all(context, jobs)
@@ -295,7 +332,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
                 remaining = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
                 if not isinstance(rejection, ControlHubRejectedError) or not attempts_remaining:
                     raise
-                newer = find_jobs_started_by_others(remaining, self.client.jobs.get_all, sleep=self.sleep)
+                newer = find_jobs_started_by_others(
+                    remaining, self.client.jobs.get_all, sleep=self.ownership.time.sleep
+                )
                 if not newer:
                     raise
                 jobs = {**remaining, **newer}
@@ -310,19 +349,19 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
             if sent.items() == intents.items():
                 self._save_starts(context, intents)
                 return
-            self.raise_if_killed("while it started the jobs")
+            self.ownership.raise_if_killed("while it started the jobs")
             self._save_starts(context, sent, submitted=intents)
-            if self._killed:
+            if self.ownership.time.was_killed:
                 # These were not sent, so no later try may mistake the runs of other callers for them.
                 self._save_starts(context, sent)
-                self.raise_if_killed("while it started the jobs")
+                self.ownership.raise_if_killed("while it started the jobs")
             self._intents = intents
 
         try:
             started = self.client.runs.start_many(jobs.values(), on_submit=on_submit)
         except ControlHubBulkError as error:
-            self.record_started(context, {**self._started, **error.done}, self._own)
-            context["ti"].xcom_push(key="run_counts", value=dict(self._started))
+            self.ownership.record_started(context, {**self.ownership.started, **error.done}, self._own)
+            context["ti"].xcom_push(key="run_counts", value=dict(self.ownership.started))
             for job_id, run in self.client.runs.statuses(error.done).items():
                 count = error.done[job_id]
                 # Another caller may have started the job again since.
@@ -345,9 +384,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
         """Save the runs that the task started, joined and is starting."""
         self._intents = sent
         intents = sent if submitted is None else submitted
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         if intents or self._own or self._joined:
-            write_intents(state, intents, self._own, self._joined, **self.left_running_values(context))
+            write_intents(state, intents, self._own, self._joined, **self.ownership.left_running_values(context))
         elif state.values:
             state.clear()
 
@@ -365,9 +404,9 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
             self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
             return {job_id: job for job_id, job in jobs.items() if job_id not in runs}
         if self.if_running == "restart":
-            self.stop_and_wait({job_id: run.run_count for job_id, run in runs.items()})
+            self.ownership.stop_and_wait({job_id: run.run_count for job_id, run in runs.items()})
         else:
-            self.wait_for_other_runs([RunRef.of_job(running[job_id], run) for job_id, run in runs.items()])
+            self.waiter.wait_for_other_runs([RunRef.of_job(running[job_id], run) for job_id, run in runs.items()])
         return self.client.jobs.get_all(jobs)
 
     def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
@@ -381,12 +420,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
         ]
         if not blocking:
             return
-        group = self._wait_for_ends(blocking, self.wait_deadline)
+        group = self.waiter.wait_for_ends(blocking, self.policy.time.wait_deadline)
         try:
-            self.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
+            self.waiter.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:
             # Unlike after a wait, other runs may be active.
-            self._handle_error(context, error)
+            self.ownership.handle_error(context, error)
             raise
 
     def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
@@ -399,12 +438,12 @@ class ControlHubStartJobsOperator(ControlHubJobsOperator, RunOwnershipMixin):
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""
-        results = self.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
-        self.close_task_state(context)
+        results = self.waiter.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
+        self.ownership.close_task_state(context)
         return results
 
 
-class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
+class ControlHubStopJobsOperator(JobsSelectorMixin, ControlHubRunStopOperator):
     """
     Stop the runs of many jobs in one request, and wait until Control Hub has stopped them.
 
@@ -442,8 +481,33 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
     value).
     """
 
-    def __init__(self, *, metrics_timeout: float | timedelta | str | None = 0, **kwargs: Any) -> None:
-        super().__init__(metrics_timeout=metrics_timeout, **kwargs)
+    def __init__(
+        self,
+        *,
+        job_ids: Sequence[str] | str | None = None,
+        job_names: Sequence[str] | str | None = None,
+        job_tag: str | None = None,
+        search: str | None = None,
+        force: bool | str = False,
+        force_stop_after: float | timedelta | str | None = None,
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            force=force,
+            force_stop_after=force_stop_after,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            wait_timeout=wait_timeout,
+            metrics_timeout=metrics_timeout,
+            **kwargs,
+        )
+        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the runs of the jobs, and wait until they have ended."""
@@ -461,19 +525,20 @@ class ControlHubStopJobsOperator(ControlHubJobsOperator, RunsStopMixin):
         if not running:
             return []
         if wait:
-            self.warn_of_large_trigger(list(running))
+            warn_of_large_trigger(self.waiter, list(running))
         stopped = self.client.runs.stop_many(run_counts, max_wait=STOP_MAX_WAIT, force=self.rendered.force)
         self.log.info("Requested the stop of %d runs.", len(stopped))
-        self.record_stop_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
+        self.stop.record_requests({job_id: run_counts[job_id] for job_id in stopped}, wait=wait)
         if wait:
             runs = [RunRef.of_job(jobs[job_id], run) for job_id, run in running.items()]
-            results: list[dict[str, Any]] = self.wait_for_runs(context, runs, list(jobs.values()))
+            results: list[dict[str, Any]] = self.waiter.wait(context, runs, list(jobs.values()))
             return results
         return [tracking.unfinished_result(job_id, jobs[job_id].name, run) for job_id, run in running.items()]
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the stopped runs, or raise an error that names those that failed."""
-        return self.results_or_failure(context, group, accept_stopped=True)
+        self.stop.acknowledge_forced()
+        return self.waiter.results_or_failure(context, group, accept_stopped=True)
 
 
 class ControlHubDeleteJobsOperator(ControlHubJobsOperator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
+from airflow_provider_streamsets.job_selector import JobSelectorMixin
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
@@ -37,20 +39,18 @@ from airflow_provider_streamsets.operators._resume import (
     write_intent,
     write_joined,
 )
-from airflow_provider_streamsets.operators._run_ownership import (
+from airflow_provider_streamsets.operators._run_operators import (
     IF_RUNNING,
-    MAX_START_ATTEMPTS,
-    RED_TOO_LONG,
-    RunOwnershipMixin,
-    RunsStopMixin,
+    ControlHubRunOwnerOperator,
+    ControlHubRunStopOperator,
 )
+from airflow_provider_streamsets.operators._run_ownership import MAX_START_ATTEMPTS
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
 from airflow_provider_streamsets.operators._start_checks import (
     check_startable,
     find_jobs_started_by_others,
     log_and_acknowledge,
 )
-from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _KILL_MAX_POLLS = 4
 _KILL_POLL_DELAY = 0.5
 
 
-class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
+class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
     """
     Start a Control Hub job, wait for the run, and return its result.
 
@@ -162,6 +162,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
     """
 
     result_is_dict = True
+    has_one_run = True
     runtime_parameters = Parameter(params.json_object)
     strict_parameters = Parameter(params.boolean)
     reset_offsets = Parameter(params.boolean)
@@ -174,6 +175,8 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
     def __init__(
         self,
         *,
+        job_id: str | None = None,
+        job_name: str | None = None,
         runtime_parameters: dict[str, Any] | str | None = None,
         strict_parameters: bool | str = False,
         reset_offsets: bool | str = False,
@@ -181,9 +184,36 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         expect: Sequence[str | Mapping[str, Any]] | str | None = None,
         stop_on_violation: bool | str = False,
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
+        on_timeout: Literal["stop", "leave"] | str = "stop",
+        on_error: Literal["stop", "leave"] | str = "stop",
+        stop_on_kill: bool = True,
+        force_stop_after: float | timedelta | str | None = None,
+        accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            wait_timeout=wait_timeout,
+            metrics_timeout=metrics_timeout,
+            wait_for=wait_for,
+            fail_on_red_after=fail_on_red_after,
+            on_timeout=on_timeout,
+            on_error=on_error,
+            stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
+            accept_stopped=accept_stopped,
+            **kwargs,
+        )
+        self.set_selection(job_id=job_id, job_name=job_name)
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
         self.reset_offsets = reset_offsets
@@ -212,28 +242,27 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or resume the run of an earlier try."""
-        with self.stop_runs_on_failure(context):
+        with self.ownership.stop_runs_on_failure(context):
             wait = self._prepare_run()
             return self._resume_or_start(context, self.find_job(context), wait)
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
         wait = self._prepare_run()
-        (other,) = self.resume_after_other_runs(event).runs
+        (other,) = self.waiter.resume_after_other_runs(event).runs
         return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume when the report of an earlier try's ended run is complete."""
         ended = triggers.RunsWaitEvent.from_payload(event)
         wait = self._prepare_run()
-        if ended.deadline is not None:
-            self.restore_deadline(ended.deadline)
+        self.ownership.time.restore(ended.deadline)
         # The run has ended: nothing to stop. The saved state stays, so that the next try finds the run again.
-        self._started = {}
+        self.ownership.started = {}
         try:
             self._ended_report = ended.report_or_raise()
         except ControlHubRunTimeoutError as error:
-            if self._is_execution_timeout():
+            if self.ownership.time.is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         return self._resume_or_start(context, self.client.jobs.get(self._ended_report.job_id), wait)
@@ -247,7 +276,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
 
     def _resume_or_start(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
         """Return the result of the run of an earlier try if there is one to resume, else that of a new run."""
-        decision = decide_resume(self.client, self.task_state(context), job)
+        decision = decide_resume(self.client, self.ownership.state(context), job)
         if decision.reason:
             self.log.info("%s.", decision.reason)
         if self._ended_report is None:
@@ -267,15 +296,15 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
             return None
         if decision.action is ResumeAction.STOP_AND_START:
             if decision.is_own and not run.has_ended:
-                self.stop_and_wait({run.job_id: run.run_count})
-            self.acknowledge_red_runs(context)
+                self.ownership.stop_and_wait({run.job_id: run.run_count})
+            self.ownership.acknowledge_red_runs(context)
             return None
         context["ti"].xcom_push(key="run_count", value=run.run_count)
-        if not wait or self.has_left_runs_active(context):
+        if not wait or self.ownership.has_left_runs_active(context):
             self.log.info("Job %s run %d: already started, not starting another run.", job.label, run.run_count)
             return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
-            self.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
+            self.ownership.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
         if decision.action is ResumeAction.JOIN:
             self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.label, run.run_count)
             emit_resume_stats(self, "reconnect_success")
@@ -285,9 +314,9 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
     def _evaluate_ended_run(self, context: Context, job: Job, run: JobRun, *, is_own: bool) -> dict[str, Any] | None:
         """Return the result of an ended run of an earlier try if it succeeded; else None."""
         # Nothing to stop on an error or time-out.
-        self._started = {}
+        self.ownership.started = {}
         report = self._fetch_report(job, run)
-        user = user_of(self.task_state(context))
+        user = user_of(self.ownership.state(context))
         is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_user):
             self.log.info("The previous try's run succeeded; returning its result.")
@@ -297,7 +326,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
         self.log.info("The previous try's run did not succeed; starting another run.")
         emit_resume_stats(self, "terminal_resubmit")
         if is_own and run.status == "INACTIVE_ERROR":
-            write_failed(self.task_state(context), run.job_id, run.run_count)
+            write_failed(self.ownership.state(context), run.job_id, run.run_count)
         return None
 
     def _fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
@@ -309,14 +338,14 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
         known = self._ended_report
         if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
             return known
-        runs, metrics_timeout = [RunRef.of_job(job, run)], self._metrics_timeout_for(job)
-        group = self._group = self._new_group(runs, metrics_timeout=metrics_timeout)
+        runs, metrics_timeout = [RunRef.of_job(job, run)], self.waiter.metrics_timeout_for(job)
+        group = self.waiter.group = self.waiter.new_group(runs, metrics_timeout=metrics_timeout)
         if not self.deferrable:
-            tracking.wait_for_runs(group, self.wait_deadline, poll_interval=self.rendered.poll_interval)
+            tracking.wait_for_runs(group, self.policy.time.wait_deadline, poll_interval=self.rendered.poll_interval)
             return group.reports[job.job_id]
         group.poll()
         if not group.is_done:
-            self.defer_to_trigger(runs, method_name="execute_after_ended_run", metrics_timeout=metrics_timeout)
+            self.waiter.defer(runs, method_name="execute_after_ended_run", metrics_timeout=metrics_timeout)
         return group.reports[job.job_id]
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
@@ -328,7 +357,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
         return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
 
     def _wait_for_run(self, context: Context, job: Job, run: JobRun) -> dict[str, Any]:
-        result: dict[str, Any] = self.wait_for_runs(context, [RunRef.of_job(job, run)], [job])
+        result: dict[str, Any] = self.waiter.wait(context, [RunRef.of_job(job, run)], [job])
         return result
 
     def _start_or_join(self, context: Context, job: Job) -> JobRun:
@@ -363,7 +392,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
                 return self._start(context, job)
             except ControlHubRejectedError as error:
                 newer = find_jobs_started_by_others(
-                    {job.job_id: job}, partial(self._refetch, self.client), sleep=self.sleep
+                    {job.job_id: job}, partial(self._refetch, self.client), sleep=self.ownership.time.sleep
                 )
                 if not newer or not attempts_remaining:
                     raise
@@ -372,11 +401,11 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
 
     def _fail_if_blocked(self, context: Context, job: Job) -> None:
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
-        if job.current_run is not None and is_blocked_by_own_run(self.task_state(context), job):
+        if job.current_run is not None and is_blocked_by_own_run(self.ownership.state(context), job):
             raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _wait_until_stable(self, job: Job) -> Job:
-        return self.wait_until_stable([job], self._refetch)[job.job_id]
+        return self.ownership.wait_until_stable([job], self._refetch)[job.job_id]
 
     @staticmethod
     def _refetch(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
@@ -390,7 +419,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
             describe_run(other),
         )
         write_joined(
-            self.task_state(context),
+            self.ownership.state(context),
             replace(StartIntent.for_next_run(job, other.user, self.client), run_count=other.run_count),
             other,
         )
@@ -404,10 +433,10 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
                 job.label,
                 describe_run(other),
             )
-            self.stop_and_wait({job.job_id: other.run_count})
+            self.ownership.stop_and_wait({job.job_id: other.run_count})
         else:
             self.log.info("Job %s is already running: %s. Waiting until it has ended.", job.label, describe_run(other))
-            self.wait_for_other_runs([RunRef.of_job(job, other)])
+            self.waiter.wait_for_other_runs([RunRef.of_job(job, other)])
         return self.client.jobs.get(job.job_id)
 
     def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
@@ -427,16 +456,16 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
 
     def _start(self, context: Context, job: Job) -> JobRun:
         runtime_parameters = self.rendered.runtime_parameters
-        state = self.task_state(context)
+        state = self.ownership.state(context)
 
         def on_submit(intent: StartIntent) -> None:
             write_intent(state, intent)
-            if self._killed and self._intent is None:
+            if self.ownership.time.was_killed and self._intent is None:
                 # Nothing was sent, so no later try may mistake the run of another caller for this start.
                 state.clear()
-            self.raise_if_killed(f"before it started job {job.label}")
+            self.ownership.raise_if_killed(f"before it started job {job.label}")
             # The runs of earlier tries have ended.
-            self._started, self._intent = {}, intent
+            self.ownership.started, self._intent = {}, intent
 
         try:
             run = self.client.runs.start(job, runtime_parameters, on_submit=on_submit)
@@ -445,8 +474,8 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
                 self._intent = None
                 state.clear()
             raise
-        self.record_started(context, {job.job_id: run.run_count}, {job.job_id: run})
-        self.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
+        self.ownership.record_started(context, {job.job_id: run.run_count}, {job.job_id: run})
+        self.ownership.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Job %s run %d: started%s.",
             job.label,
@@ -457,7 +486,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
 
     def _accepted_outcomes(self) -> set[Outcome | None]:
         stopped = {Outcome.STOPPED} if self.rendered.accept_stopped else set()
-        return {Outcome.SUCCEEDED, *stopped, *({None} if self.waits_until_active else ())}
+        return {Outcome.SUCCEEDED, *stopped, *({None} if self.ownership.until_active else ())}
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the result of the run, or raise its error."""
@@ -491,7 +520,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
     def _finish_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Emit asset events, complete the saved state, and return the result."""
         emit_asset_events(self, context, result)
-        self.close_task_state(context)
+        self.ownership.close_task_state(context)
         return result
 
     def _check_expected_conditions(self, report: tracking.RunReport) -> None:
@@ -516,29 +545,19 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
             )
         self.log.info("Metrics as expected: %s.", evaluation.text)
 
-    def request_stop(
-        self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
-    ) -> list[str]:
-        """Request Control Hub to stop the run, see :meth:`RunOwnershipMixin.request_stop`."""
-        return [i for i, n in runs.items() if client.runs.stop_run(i, n, max_wait=max_wait, force=force)]
-
-    def stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
-        """Stop the run that was ``RED`` for too long, so that the next try starts another one."""
-        self.abandon_runs(context, runs, RED_TOO_LONG, red=dict(runs))
-
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the run that an earlier try started, unless it has ended."""
-        run = find_own_run(self.client, self.task_state(context))
+        run = find_own_run(self.client, self.ownership.state(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
-    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the run that this task started or is starting, unless it has ended."""
-        if not self._started and self._intent is not None:
+        if not self.ownership.started and self._intent is not None:
             return self._run_of_unconfirmed_start(self._intent)
-        return super().runs_to_stop_on_kill()
+        return known
 
     def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
-        client = self.kill_client()
+        client = self.ownership.kill_client()
         for _ in range(_KILL_MAX_POLLS):
             try:
                 run = client.runs.current(intent.job_id)
@@ -551,7 +570,7 @@ class ControlHubRunJobOperator(ControlHubJobOperator, RunOwnershipMixin):
         return {}
 
 
-class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
+class ControlHubStopJobOperator(JobSelectorMixin, ControlHubRunStopOperator):
     """
     Stop the run of a job, and wait until Control Hub has stopped it.
 
@@ -591,6 +610,32 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
 
     result_is_dict = True
 
+    def __init__(
+        self,
+        *,
+        job_id: str | None = None,
+        job_name: str | None = None,
+        force: bool | str = False,
+        force_stop_after: float | timedelta | str | None = None,
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            force=force,
+            force_stop_after=force_stop_after,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            wait_timeout=wait_timeout,
+            metrics_timeout=metrics_timeout,
+            **kwargs,
+        )
+        self.set_selection(job_id=job_id, job_name=job_name)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
         wait = self.prepare()
@@ -610,12 +655,12 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
             )
         elif self.client.runs.stop_run(job.job_id, run.run_count, max_wait=STOP_MAX_WAIT, force=self.rendered.force):
             self.log.info("Job %s run %d: requested stop.", job.label, run.run_count)
-            self.record_stop_requests({job.job_id: run.run_count}, wait=wait)
+            self.stop.record_requests({job.job_id: run.run_count}, wait=wait)
         else:
             self.log.info("Job %s run %d: ended before the stop was requested.", job.label, run.run_count)
         if run is None or run.has_ended or not wait:
             return tracking.unfinished_result(job.job_id, job.name, run)
-        result: dict[str, Any] = self.wait_for_runs(context, [RunRef.of_job(job, run)], [job])
+        result: dict[str, Any] = self.waiter.wait(context, [RunRef.of_job(job, run)], [job])
         return result
 
     def push_results(self, context: Context, results: list[dict[str, Any]]) -> None:
@@ -624,5 +669,6 @@ class ControlHubStopJobOperator(ControlHubJobOperator, RunsStopMixin):
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the result of the stopped run, or raise its error."""
-        (result,) = self.results_or_failure(context, group, accept_stopped=True)
+        self.stop.acknowledge_forced()
+        (result,) = self.waiter.results_or_failure(context, group, accept_stopped=True)
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_streamsets import params
@@ -27,11 +28,11 @@ from airflow_provider_streamsets.control_hub.submission import (
     complete_parameters,
     parameters_digest,
 )
+from airflow_provider_streamsets.job_selector import JobSelectorMixin
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
-from airflow_provider_streamsets.operators._run_ownership import RunOwnershipMixin
-from airflow_provider_streamsets.operators._run_wait import placeholder_id
-from airflow_provider_streamsets.operators.base import ControlHubJobOperator
+from airflow_provider_streamsets.operators._run_operators import ControlHubRunOwnerOperator
+from airflow_provider_streamsets.operators._trigger_size import placeholder_id, warn_of_large_trigger
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _assign_instances(
     return [by_digest[digest].pop(0) if by_digest.get(digest) else _Instance(digest) for digest in digests]
 
 
-class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin):
+class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
     """
     Start instances of a job template, wait for their runs, and return the results.
 
@@ -244,6 +245,8 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
     def __init__(
         self,
         *,
+        job_id: str | None = None,
+        job_name: str | None = None,
         runtime_parameters: Sequence[Mapping[str, Any]] | str | None = None,
         strict_parameters: bool | str = False,
         number_of_instances: int | str | None = None,
@@ -257,9 +260,36 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         inherit_permissions: bool | str = False,
         if_instance_fails: Literal["stop_others", "wait_others"] | str = "wait_others",
         retry: Literal["failed", "all"] | str = "failed",
+        wait_for_completion: bool | str = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
+        wait_timeout: float | timedelta | str | None = None,
+        metrics_timeout: float | timedelta | str | None = None,
+        wait_for: Literal["completion", "active"] | str = "completion",
+        fail_on_red_after: float | timedelta | str | None = None,
+        on_timeout: Literal["stop", "leave"] | str = "stop",
+        on_error: Literal["stop", "leave"] | str = "stop",
+        stop_on_kill: bool = True,
+        force_stop_after: float | timedelta | str | None = None,
+        accept_stopped: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            wait_timeout=wait_timeout,
+            metrics_timeout=metrics_timeout,
+            wait_for=wait_for,
+            fail_on_red_after=fail_on_red_after,
+            on_timeout=on_timeout,
+            on_error=on_error,
+            stop_on_kill=stop_on_kill,
+            force_stop_after=force_stop_after,
+            accept_stopped=accept_stopped,
+            **kwargs,
+        )
+        self.set_selection(job_id=job_id, job_name=job_name)
         params.exactly_one(runtime_parameters=runtime_parameters, number_of_instances=number_of_instances)
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
@@ -288,20 +318,20 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the instances and wait for their runs, or resume the instances of an earlier try."""
-        with self.stop_runs_on_failure(context):
+        with self.ownership.stop_runs_on_failure(context):
             wait = self.prepare()
             params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
             self.check_parameters(ControlHubRunJobTemplateOperator)
             self._check_suffix()
             template = self._template = self.find_job(context, templates=True)
-            delivered = self.task_state(context).values.get("result")
-            if isinstance(delivered, dict) and self.task_state(context).abandon_reason is None:
+            delivered = self.ownership.state(context).values.get("result")
+            if isinstance(delivered, dict) and self.ownership.state(context).abandon_reason is None:
                 self.log.info("An earlier try of this task succeeded; returning its result.")
                 return delivered
-            wait = wait and not self.has_left_runs_active(context)
+            wait = wait and not self.ownership.has_left_runs_active(context)
             if wait:
                 digests = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(len(self._parameter_sets())))
-                self.warn_of_large_trigger([placeholder_id(template.job_id, digest) for digest in digests])
+                warn_of_large_trigger(self.waiter, [placeholder_id(template.job_id, digest) for digest in digests])
             instances = self._resume_instances(context, template, wait)
             if not all(instance.job_id for instance in instances):
                 self.check_parameter_names(
@@ -316,21 +346,21 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
     def _wait_for_instances(
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> dict[str, Any]:
-        self.record_started(context, {instance.job_id: instance.run_count for instance in instances})
+        self.ownership.record_started(context, {instance.job_id: instance.run_count for instance in instances})
         self._kept, self._intent = {}, None
-        self.raise_if_killed("while it started instances")
+        self.ownership.raise_if_killed("while it started instances")
         job_ids = [instance.job_id for instance in instances]
         context["ti"].xcom_push(key="job_ids", value=job_ids)
         if len(job_ids) == 1:
             ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
-        context["ti"].xcom_push(key="run_counts", value=dict(self._started))
+        context["ti"].xcom_push(key="run_counts", value=dict(self.ownership.started))
         if wait:
             runs = [RunRef(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]
-            result: dict[str, Any] = self.wait_for_runs(
+            result: dict[str, Any] = self.waiter.wait(
                 context, runs, [template], until_failure=self.if_instance_fails == "stop_others"
             )
             return result
-        self.task_state(context).complete()
+        self.ownership.state(context).complete()
         return self._result(
             template.job_id,
             template.name,
@@ -352,7 +382,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         """Return the kept instance of an earlier try for each set of parameters, or a new one to be started."""
         digests = [parameters_digest(values) for values in complete_parameters(template, self._parameter_sets())]
         none_kept = [_Instance(digest) for digest in digests]
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         start, abandon_reason = _recorded_start(state), state.abandon_reason
         if start is None:
             return none_kept
@@ -442,7 +472,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
 
         Uses only the saved state and the connection, because the other parameters may have changed.
         """
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         try:
             instances = self._load_recorded_instances(state)
         except (ControlHubAmbiguousStartError, ControlHubNotFoundError, ControlHubRejectedError) as error:
@@ -463,7 +493,7 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         }
 
     def _stop_or_raise(self, runs: Mapping[str, int], reason: str) -> None:
-        if not self.stop_runs(runs, reason):
+        if not self.ownership.stop_runs(runs, reason):
             raise ControlHubUnavailableError(
                 "The instances of an earlier try could not be stopped, so no new ones were started."
             )
@@ -501,17 +531,17 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         decision = tracking.decide_outcome(run, self.client.runs.events(run.run_id))
         return decision.outcome is Outcome.SUCCEEDED and decision.is_confirmed
 
-    def runs_to_stop_on_kill(self) -> Mapping[str, int]:
+    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the runs that this task started, kept or is starting."""
-        runs = super().runs_to_stop_on_kill() or {**self._kept, **self._runs_of_unconfirmed_start()}
+        runs = known or {**self._kept, **self._runs_of_unconfirmed_start()}
         # Before it is decided which earlier runs are resumed, a kill stops all of them.
-        return runs or (self._previous if self._killed else {})
+        return runs or (self._previous if self.ownership.time.was_killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         if self._intent is None:
             return {}
         try:
-            instances = self.kill_client().templates.find_instances(self._intent)
+            instances = self.ownership.kill_client().templates.find_instances(self._intent)
         except ControlHubError as error:
             self.log.warning("%s", error)
             return {}
@@ -521,13 +551,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         self, context: Context, template: Job, instances: Sequence[_Instance], wait: bool
     ) -> Sequence[_Instance]:
         """Start the missing instances, and return all instances."""
-        state = self.task_state(context)
+        state = self.ownership.state(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
         self._previous = {}
 
         def save(start: Any) -> None:
             recorded = [instance.to_json() for instance in instances]
-            state.write(template_start=start, instances=recorded, **self.left_running_values(context))
+            state.write(template_start=start, instances=recorded, **self.ownership.left_running_values(context))
 
         def withdraw() -> None:
             # The start created no instances, so no later try may mistake others for them.
@@ -539,12 +569,12 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
 
         def on_submit(intent: TemplateStartIntent) -> None:
             save(_start_json(intent))
-            if self._killed:
+            if self.ownership.time.was_killed:
                 withdraw()
-            self.raise_if_killed("before it started instances")
+            self.ownership.raise_if_killed("before it started instances")
             self._intent = intent
 
-        self.raise_if_killed("before it started instances")
+        self.ownership.raise_if_killed("before it started instances")
         values = [
             values for instance, values in zip(instances, self._parameter_sets(), strict=True) if not instance.job_id
         ]
@@ -565,15 +595,16 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
                 tags=self.rendered.job_tags,
                 attach_to_template=self.rendered.attach_to_template,
                 # The outcome of an instance that Control Hub deletes could not be fetched.
-                delete_after_completion=self.rendered.delete_after_completion and (not wait or self.waits_until_active),
+                delete_after_completion=self.rendered.delete_after_completion
+                and (not wait or self.ownership.until_active),
                 inherit_permissions=self.rendered.inherit_permissions,
                 on_submit=on_submit,
             )
         except ControlHubBulkError as error:
-            self.record_started(context, {**self._kept, **error.done})
+            self.ownership.record_started(context, {**self._kept, **error.done})
             self._intent = None
             state.add(withdrawn=True)
-            self.stop_runs(error.done, "not all instances were started")
+            self.ownership.stop_runs(error.done, "not all instances were started")
             raise
         except ControlHubError as error:
             if self._intent is not None and not may_have_executed(error):
@@ -592,13 +623,13 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
             self.log.error(failure)
         unfinished = group.unfinished
         group.stopped.update(unfinished)
-        return self.stop_runs(unfinished, "another instance failed")
+        return self.ownership.stop_runs(unfinished, "another instance failed")
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> dict[str, Any]:
         """Return the results of the instances, or raise an error that names those that did not succeed."""
         succeeded = [r.job_id for r in group.reports.values() if r.outcome is Outcome.SUCCEEDED]
         try:
-            results = self.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
+            results = self.waiter.results_or_failure(context, group, accept_stopped=self.rendered.accept_stopped)
         except ControlHubError as error:
             # A retry keeps them, and deletes them when all have succeeded.
             if self.rendered.delete_after_completion and (self.restart_failed_runs or not will_retry(context, error)):
@@ -607,9 +638,9 @@ class ControlHubRunJobTemplateOperator(ControlHubJobOperator, RunOwnershipMixin)
         result = self._result(*self._template_id_and_name(), results)
         if self.rendered.delete_after_completion:
             # A later try could not fetch it again.
-            self.task_state(context).add(result=result)
+            self.ownership.state(context).add(result=result)
             self._delete(succeeded)
-        self.close_task_state(context)
+        self.ownership.close_task_state(context)
         return result
 
     def _template_id_and_name(self) -> tuple[str, str]:
