@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from airflow_provider_streamsets.control_hub._lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.archives import ExportedArchive
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.control_hub.errors import (
         ControlHubAmbiguousNameError,
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
         RunEvent,
         RunMetrics,
     )
+    from airflow_provider_streamsets.control_hub.resources.archives import ExportedArchive
     from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 
 __all__ = [
@@ -111,7 +111,7 @@ __all__ = [
 
 _OTHERS = {
     "ControlHubClient": "client",
-    "ExportedArchive": "archives",
+    "ExportedArchive": "resources.archives",
     "Issue": "errors",
     "RunReport": "tracking.report",
 }

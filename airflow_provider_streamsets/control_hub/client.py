@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from airflow_provider_streamsets.control_hub.archives import Archives
 from airflow_provider_streamsets.control_hub.config import (
     DEFAULT_BULK_SIZE,
     DEFAULT_GATEWAY_TIMEOUT,
@@ -14,15 +13,16 @@ from airflow_provider_streamsets.control_hub.config import (
     DEFAULT_TIMEOUT,
     ClientConfig,
 )
-from airflow_provider_streamsets.control_hub.engines import Engines
 from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError
-from airflow_provider_streamsets.control_hub.jobs import Jobs
-from airflow_provider_streamsets.control_hub.metrics import Metrics
-from airflow_provider_streamsets.control_hub.offsets import Offsets
-from airflow_provider_streamsets.control_hub.pipelines import Pipelines
-from airflow_provider_streamsets.control_hub.runs import Runs
+from airflow_provider_streamsets.control_hub.resources.archives import Archives
+from airflow_provider_streamsets.control_hub.resources.engines import Engines
+from airflow_provider_streamsets.control_hub.resources.jobs import Jobs
+from airflow_provider_streamsets.control_hub.resources.metrics import Metrics
+from airflow_provider_streamsets.control_hub.resources.offsets import Offsets
+from airflow_provider_streamsets.control_hub.resources.pipelines import Pipelines
+from airflow_provider_streamsets.control_hub.resources.runs import Runs
+from airflow_provider_streamsets.control_hub.resources.templates import Templates
 from airflow_provider_streamsets.control_hub.session import CredentialSession, Session
-from airflow_provider_streamsets.control_hub.templates import Templates
 
 OnUnauthorized = Callable[["ControlHubClient", ControlHubAuthenticationError, int], "ControlHubClient | None"]
 

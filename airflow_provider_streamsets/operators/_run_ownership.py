@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
@@ -29,7 +29,7 @@ from airflow_provider_streamsets.operators._task_state import TaskState
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.operators._run_operators import (
         ControlHubRunOwnerOperator,
         ControlHubRunStopOperator,
@@ -393,17 +393,6 @@ class RunOwnership(RunPolicy):
             force_stop_after=self.force_stop_after,
         )
         self.log.info("%s: stopped by this task.", _describe_runs(runs))
-
-    def wait_until_stable(
-        self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
-    ) -> dict[str, Job]:
-        """Wait until no job is being started or stopped, within the deadline of the task."""
-        try:
-            return tracking.wait_until_stable(
-                self.waiter.polling_client(), jobs, read, sleep=self.time.sleep, log=self.log
-            )
-        except ControlHubRunTimeoutError as error:
-            raise self.waiter.timeout_before_start(error) from error
 
     def _request_stop(
         self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -290,6 +290,17 @@ class RunWaiter:
         if self.policy.until_active:
             return 0.0
         return params.resolve_metrics_timeout(self.task.metrics_timeout, *jobs, is_needed=self.task.needs_metrics)
+
+    def wait_until_stable(
+        self, jobs: Iterable[Job], read: Callable[[ControlHubClient, list[str]], Mapping[str, Job]]
+    ) -> dict[str, Job]:
+        """Wait until no job is being started or stopped, within the deadline of the task."""
+        try:
+            return tracking.wait_until_stable(
+                self.polling_client(), jobs, read, sleep=self.policy.time.sleep, log=self.log
+            )
+        except ControlHubRunTimeoutError as error:
+            raise self.timeout_before_start(error) from error
 
     def wait_for_other_runs(self, runs: Sequence[RunRef]) -> None:
         """

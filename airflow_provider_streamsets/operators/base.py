@@ -16,7 +16,6 @@ from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelecto
 from airflow_provider_streamsets.links.job import ControlHubJobLink
 
 if TYPE_CHECKING:
-
     pass
 
 

@@ -312,9 +312,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         """Start jobs, and join, stop or wait for the runs of those that are already running."""
         attempts_remaining = MAX_START_ATTEMPTS
         while jobs:
-            jobs = self.ownership.wait_until_stable(
-                jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids)
-            )
+            jobs = self.waiter.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
             running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
             if running and self.if_running != "fail":
                 jobs = self._resolve_conflicts(jobs, running)

@@ -405,7 +405,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def _wait_until_stable(self, job: Job) -> Job:
-        return self.ownership.wait_until_stable([job], self._refetch)[job.job_id]
+        return self.waiter.wait_until_stable([job], self._refetch)[job.job_id]
 
     @staticmethod
     def _refetch(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:

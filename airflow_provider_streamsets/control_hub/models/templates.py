@@ -48,7 +48,7 @@ def template_start_request(
     """
     Return the body of the request that creates and starts instances of a job template.
 
-    The parameters are those of :meth:`~airflow_provider_streamsets.control_hub.templates.Templates.start`.
+    The parameters are those of :meth:`~airflow_provider_streamsets.control_hub.resources.templates.Templates.start`.
 
     :param runtime_parameters: for each instance all its runtime parameters
     """

@@ -39,7 +39,7 @@ from airflow_provider_streamsets.control_hub.submission import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.jobs import Jobs
+    from airflow_provider_streamsets.control_hub.resources.jobs import Jobs
     from airflow_provider_streamsets.control_hub.session import Session
 
 log = logging.getLogger(__name__)

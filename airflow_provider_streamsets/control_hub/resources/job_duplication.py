@@ -14,9 +14,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedResponseError,
     may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.job_reading import kind_params, name_params
 from airflow_provider_streamsets.control_hub.models import Job, JobDocument, duplicate_request
 from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate
+from airflow_provider_streamsets.control_hub.resources.job_reading import kind_params, name_params
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, confirm_effect
 

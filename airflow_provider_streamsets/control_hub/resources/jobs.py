@@ -25,11 +25,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     may_have_executed,
 )
-from airflow_provider_streamsets.control_hub.job_duplication import JobDuplicator
-from airflow_provider_streamsets.control_hub.job_reading import JobReader
 from airflow_provider_streamsets.control_hub.job_state import check_deletable, check_idle
 from airflow_provider_streamsets.control_hub.models import Job, JobDocument, JobSettings, JobUpgrade, PipelineVersion
 from airflow_provider_streamsets.control_hub.paging import chunked
+from airflow_provider_streamsets.control_hub.resources.job_duplication import JobDuplicator
+from airflow_provider_streamsets.control_hub.resources.job_reading import JobReader
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import CONFIRM_TIMEOUT, CreateIntent, confirm_effect
 

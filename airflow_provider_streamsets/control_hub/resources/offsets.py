@@ -13,8 +13,8 @@ from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
 
 if TYPE_CHECKING:
-    from airflow_provider_streamsets.control_hub.jobs import Jobs
-    from airflow_provider_streamsets.control_hub.runs import Runs
+    from airflow_provider_streamsets.control_hub.resources.jobs import Jobs
+    from airflow_provider_streamsets.control_hub.resources.runs import Runs
     from airflow_provider_streamsets.control_hub.session import Session
 
 

@@ -1,0 +1,1 @@
+"""The resources of the REST API, each with the methods for its endpoints."""
