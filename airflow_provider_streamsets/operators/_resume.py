@@ -36,7 +36,7 @@ class ResumeAction(enum.Enum):
     """There is no such run: start one."""
     STOP_AND_START = "stop and start"
     """The run must not be resumed: stop it if it is active, and start another one."""
-    JOIN = "join"
+    WAIT = "wait"
     """The run is active: wait for it."""
     EVALUATE = "evaluate"
     """The run has ended: return its result, or start another run if it failed."""
@@ -284,7 +284,7 @@ def decide_resume(client: ControlHubClient, state: TaskState, job: Job) -> Resum
         return ResumeDecision(
             ResumeAction.STOP_AND_START, f"{previous}; not resuming it because {abandon_reason}", run, is_own
         )
-    return ResumeDecision(ResumeAction.EVALUATE if run.has_ended else ResumeAction.JOIN, previous, run, is_own)
+    return ResumeDecision(ResumeAction.EVALUATE if run.has_ended else ResumeAction.WAIT, previous, run, is_own)
 
 
 def was_stopped_by_task(client: ControlHubClient, run: JobRun, state: TaskState) -> bool:

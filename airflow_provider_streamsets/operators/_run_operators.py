@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import task_state_store
@@ -17,6 +16,8 @@ from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+_Policy = TypeVar("_Policy", RunOwnership, RunStop)
 
 ON_TIMEOUT = ("stop", "leave")
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
@@ -59,6 +60,8 @@ class ControlHubRunWaitOperator(ControlHubOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.metrics_timeout = metrics_timeout
+        # Not in an object that is created later: a kill could interrupt its creation.
+        self.was_killed = False
         self._wait_only_parameters: dict[str, Any] = {
             "deferrable": None if deferrable is None else self.deferrable and deferrable,
             "metrics_timeout": metrics_timeout or None,
@@ -100,6 +103,13 @@ class ControlHubRunWaitOperator(ControlHubOperator):
     def policy(self) -> RunPolicy:
         """What this task does with its runs."""
         raise NotImplementedError
+
+    def _own_object(self, kind: type[_Policy]) -> _Policy:
+        """Return the object of this operator, not of the one that Airflow copied it from, maybe after an execution."""
+        policy = vars(self).get("_policy")
+        if not isinstance(policy, kind) or policy.task is not self:
+            policy = vars(self)["_policy"] = kind(self)  # type: ignore[arg-type]
+        return policy
 
     @property
     def waiter(self) -> RunWaiter:
@@ -207,11 +217,10 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
         self._check_wait_for(wait)
         return wait
 
-    # Created at run time: Airflow executes a copy of the operator, whose parameters it has rendered.
-    @cached_property
+    @property
     def ownership(self) -> RunOwnership:
         """The runs of this task, and what it does with them."""
-        return RunOwnership(self)
+        return self._own_object(RunOwnership)
 
     @property
     def policy(self) -> RunPolicy:
@@ -254,7 +263,7 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, also if it timed out or the trigger failed."""
         self.record_resumption(next_kwargs)
-        with self.ownership.stop_runs_on_failure(context):
+        with self.ownership.owning_runs(context):
             self.ownership.restore(context)
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -291,11 +300,10 @@ class ControlHubRunStopOperator(ControlHubRunWaitOperator):
         self.check_parameters(ControlHubRunStopOperator)
         return super().prepare()
 
-    # Created at run time: Airflow executes a copy of the operator, whose parameters it has rendered.
-    @cached_property
+    @property
     def stop(self) -> RunStop:
         """What this task does with the runs that it stops."""
-        return RunStop(self)
+        return self._own_object(RunStop)
 
     @property
     def policy(self) -> RunPolicy:

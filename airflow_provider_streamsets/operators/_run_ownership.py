@@ -69,6 +69,7 @@ class RunOwnership(RunPolicy):
         super().__init__(task)
         self.started: dict[str, int] = {}
         """The runs that this task owns: run count by job id."""
+        self._previous: dict[str, int] = {}
         self._state: TaskState | None = None
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
@@ -87,7 +88,7 @@ class RunOwnership(RunPolicy):
     @property
     def joined_job_ids(self) -> Collection[str]:
         """Ids of the jobs whose runs were started by other callers, and are never stopped."""
-        return self.waiter.watched.keys() - self.started.keys()
+        return {job_id for job_id, count in self.waiter.watched.items() if self.started.get(job_id) != count}
 
     @property
     def fail_on_red_after(self) -> float | None:
@@ -148,18 +149,28 @@ class RunOwnership(RunPolicy):
         :param runs: run count by job id
         :param observed: the same runs as fetched, where available
         """
-        self.started = dict(runs)
+        self.started, self._previous = dict(runs), {}
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
         }
         state = self.state(context)
         state.add(started=self.started, identities={**(state.values.get("identities") or {}), **identities})
 
+    def disown(self) -> None:
+        """Forget the runs, because they have ended or are stopped by other means; the saved state remains."""
+        self.started, self._previous = {}, {}
+
     @contextlib.contextmanager
-    def stop_runs_on_failure(self, context: Context) -> Iterator[None]:
-        """Handle the runs that this task started if the block fails, see `on_error` and `on_timeout`."""
+    def owning_runs(self, context: Context) -> Iterator[None]:
+        """
+        Own the runs of the task while the block executes, and save at the end that the task has ended by itself.
+
+        If the block fails, :meth:`handle_failure` decides what happens to the runs.
+        """
         try:
             state = self.state(context)
+            if not self.started and isinstance(started := state.values.get("started"), Mapping):
+                self._previous = {str(job_id): int(run_count) for job_id, run_count in started.items()}
             if self.task._was_accepted is None and state.values:
                 # An earlier try used the connection successfully.
                 self.task.client.mark_accepted()
@@ -178,7 +189,7 @@ class RunOwnership(RunPolicy):
         self._record_end(context)
 
     def _record_end(self, context: Context) -> None:
-        if self.time.was_killed:
+        if self.task.was_killed:
             return
         try:
             self.state(context).record_end()
@@ -187,13 +198,22 @@ class RunOwnership(RunPolicy):
 
     def restore(self, context: Context) -> None:
         """Restore the runs that the task owned before it was deferred."""
-        started = self.state(context).values.get("started")
-        self.started = {str(i): int(n) for i, n in started.items()} if isinstance(started, Mapping) else {}
+        self.started, self._previous = self._previous, {}
 
     def handle_failure(self, context: Context, error: BaseException) -> None:
+        """
+        Stop or leave the runs of a task that fails, and save what the next try needs; errors of this are only logged.
+
+        - Killed: stop the runs, unless :meth:`on_kill` has. With ``stop_on_kill=False``, leave them.
+        - The run failed, was ``RED`` for too long, or its metrics are not as expected: stop runs that are still active.
+        - Final metrics are missing: nothing, the run has ended.
+        - ``execution_timeout``: only save it. Airflow calls :meth:`on_kill` next.
+        - Time-out of the wait: nothing, :meth:`on_timeout` was called before.
+        - Any other error: :meth:`handle_error`, as `on_error` says.
+        """
         try:
             state = self.state(context)
-            if self.time.was_killed:
+            if self.task.was_killed:
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_abandoned_runs:
@@ -278,6 +298,7 @@ class RunOwnership(RunPolicy):
                 state.clear()
 
     def handle_error(self, context: Context, error: BaseException) -> None:
+        """Stop or leave the runs after an error that is not about them, as `on_error` says."""
         will_be_retried = will_retry(context, error)
         if isinstance(error, ControlHubRunLostError):
             # The run no longer exists; a run that now has its number is not that of this task.
@@ -416,7 +437,8 @@ class RunOwnership(RunPolicy):
         if group is not None:
             runs = {**group.unfinished, **group.still_active}
             known = {job_id: count for job_id, count in runs.items() if job_id in self.started}
-        return self.task.runs_to_stop_on_kill(known)
+        # Before it is decided which runs of an earlier try are resumed, a kill stops all of them.
+        return self.task.runs_to_stop_on_kill(known) or (self._previous if self.task.was_killed else {})
 
     def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """Leave the decision to the operator."""
@@ -426,7 +448,7 @@ class RunOwnership(RunPolicy):
         """Stop exactly the runs that this task started, within the 5 seconds that Airflow allows."""
         # Airflow also calls this after ``execution_timeout``.
         is_timeout = isinstance(sys.exc_info()[1], AirflowTaskTimeout)
-        self.time.was_killed = not is_timeout
+        self.task.was_killed = not is_timeout
         # Without a client, the connection would have to be fetched from Airflow, which the interrupted code may be
         # doing right now. The task then stops its runs itself when it notices the kill.
         if "client" not in vars(self.task) or not (is_timeout or self.stop_on_kill):
@@ -441,7 +463,8 @@ class RunOwnership(RunPolicy):
 
     def _stop_quickly(self, runs: Mapping[str, int], message: str = "") -> None:
         """Request the stops of runs within a few seconds, without waiting for them."""
-        runs = {job_id: count for job_id, count in runs.items() if self._stop_requested.get(job_id) != count}
+        known = self._stop_requested.items() | self._stopped.items()
+        runs = {job_id: count for job_id, count in runs.items() if (job_id, count) not in known}
         if not runs:
             return
         self._has_abandoned_runs = True
@@ -463,7 +486,7 @@ class RunOwnership(RunPolicy):
 
     def raise_if_killed(self, when: str) -> None:
         """Stop the runs and raise an error if the task was killed, see :meth:`RunPolicy.raise_if_killed`."""
-        if self.time.was_killed and self.stop_on_kill:
+        if self.task.was_killed and self.stop_on_kill:
             self._stop_quickly(self.runs_to_stop_on_kill())
         super().raise_if_killed(when)
 

@@ -23,6 +23,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubRunFailedError,
     ControlHubRunLostError,
     ControlHubRunTimeoutError,
+    is_fatal,
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
 
@@ -48,7 +49,7 @@ STOP_MAX_WAIT = 60.0
 
 class TaskTime:
     """
-    Time limits of a task, and whether it was killed.
+    Time limits of a task.
 
     :param task: the operator
     """
@@ -56,7 +57,6 @@ class TaskTime:
     def __init__(self, task: ControlHubRunWaitOperator) -> None:
         self._task = task
         self._started_at = time.monotonic()
-        self.was_killed = False
 
     def restart(self) -> None:
         """Start the clock of `wait_timeout`."""
@@ -113,7 +113,7 @@ class TaskTime:
             chunk = min(seconds, _MAX_SLEEP)
             time.sleep(chunk)
             seconds -= chunk
-            if self.was_killed:
+            if self._task.was_killed:
                 raise AirflowException("The task was killed while it waited.")
 
 
@@ -194,9 +194,9 @@ class RunPolicy:
 
     def on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
-        Handle runs that have not ended at the deadline, before the task fails.
+        Handle a wait that timed out, before the task fails.
 
-        :param runs: run count by job id
+        :param runs: the runs that have not ended: run count by job id
         """
 
     def on_condition_violated(self, context: Context, runs: Mapping[str, int]) -> None:
@@ -208,7 +208,7 @@ class RunPolicy:
 
     def on_kill(self) -> None:
         """Remember that the task was killed."""
-        self.time.was_killed = True
+        self.task.was_killed = True
 
     def raise_if_killed(self, when: str) -> None:
         """
@@ -219,7 +219,7 @@ class RunPolicy:
 
         :param when: a clause for the message, such as "before ..."
         """
-        if self.time.was_killed:
+        if self.task.was_killed:
             raise AirflowException(f"The task was killed {when}.")
 
 
@@ -275,7 +275,7 @@ class RunWaiter:
                 until_failure=until_failure,
                 force_at=None if force_after is None else time.time() + self.policy.time.remaining(force_after),
             )
-        return self._wait_on_worker(
+        return self._poll_until_done(
             context,
             runs,
             deadline=self.policy.time.wait_deadline,
@@ -313,7 +313,8 @@ class RunWaiter:
         """
         if self.task.deferrable:
             self.defer(runs, method_name="execute_after_other_runs", metrics_timeout=0.0)
-        self.wait_for_ends(runs, self.policy.time.wait_deadline)
+        with self._tolerating_lost_runs():
+            self.wait_for_ends(runs, self.policy.time.wait_deadline)
 
     def resume_after_other_runs(self, event: object) -> triggers.RunsWaitEvent:
         """
@@ -323,10 +324,14 @@ class RunWaiter:
         """
         others = triggers.RunsWaitEvent.from_payload(event)
         self.policy.time.restore(others.deadline)
-        with self._ends_of_other_runs():
+        if not others.runs:
             others.raise_error()
-        if others.reason is triggers.RunsWaitReason.TIMEOUT:
-            self.wait_for_ends(self._with_names(others.runs, 0.0), Deadline(0.0, total=others.timeout))
+        with self._tolerating_lost_runs():
+            if isinstance(others.error, ControlHubRunTimeoutError):
+                raise self.timeout_before_start(others.error)
+            others.raise_error()
+            if others.reason is triggers.RunsWaitReason.TIMEOUT:
+                self.wait_for_ends(self._with_names(others.runs, 0.0), Deadline(0.0, total=others.timeout))
         return others
 
     def wait_for_ends(self, runs: Sequence[RunRef], deadline: Deadline) -> tracking.RunGroup:
@@ -338,19 +343,23 @@ class RunWaiter:
         :raises ControlHubRunTimeoutError: if they have not ended in time
         """
         group = tracking.RunGroup(self.polling_client(), runs, metrics_timeout=0.0, log=self.log)
-        with self._ends_of_other_runs():
+        try:
             tracking.wait_for_runs(group, deadline, poll_interval=self.task.rendered.poll_interval)
+        except ControlHubRunTimeoutError as error:
+            raise self.timeout_before_start(error) from error
         return group
 
     @contextlib.contextmanager
-    def _ends_of_other_runs(self) -> Iterator[None]:
+    def _tolerating_lost_runs(self) -> Iterator[None]:
+        """Log an error about runs of other callers; the start checks anyway whether their jobs are still running."""
         try:
             yield
-        except ControlHubRunLostError as error:
-            # It is no longer active, whatever happened to it.
+        except ControlHubRunTimeoutError:
+            raise
+        except ControlHubError as error:
+            if is_fatal(error) and not isinstance(error, ControlHubRunLostError):
+                raise
             self.log.warning("%s", error)
-        except ControlHubRunTimeoutError as error:
-            raise self.timeout_before_start(error) from error
 
     def timeout_before_start(self, error: object) -> BaseException:
         """Return the error of a task that timed out while it waited for other runs before its own start."""
@@ -364,7 +373,7 @@ class RunWaiter:
         if runs and len(group.runs) > 1 and self.policy.on_red_runs(runs):
             self._red.update(runs)
 
-    def _wait_on_worker(
+    def _poll_until_done(
         self,
         context: Context,
         runs: Sequence[RunRef],
@@ -434,8 +443,7 @@ class RunWaiter:
         try:
             yield
         except ControlHubRunTimeoutError as error:
-            if runs := unfinished():
-                self.policy.on_timeout(context, runs)
+            self.policy.on_timeout(context, unfinished())
             # While the task is deferred, the trigger enforces ``execution_timeout``, too.
             if is_resumed and self.policy.time.is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
@@ -519,18 +527,19 @@ class RunWaiter:
         """Resume after the trigger has fired: finish the task, or handle the event and defer again."""
         self.task.prepare()
         wait = triggers.RunsWaitEvent.from_payload(event)
+        self.policy.time.restore(wait.deadline)
         self.watched = wait.run_counts
-        with self._failed_wait(context, lambda: self.watched, is_resumed=True):
+        self.policy.forced = {job_id: self.watched[job_id] for job_id in wait.forced if job_id in self.watched}
+        with self._failed_wait(context, self._still_active, is_resumed=True):
             wait.raise_error()
         runs = self._with_names(wait.runs, min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
-        self.policy.forced = {job_id: self.watched[job_id] for job_id in wait.forced if job_id in self.watched}
         self._red = {job_id for job_id, report in wait.reports.items() if report.red_for is not None}
         if wait.needs_action:
             self._act_and_defer_again(wait, runs)
         time_left = None if wait.deadline is None else max(wait.time_left(), _RESUMED_MAX_WAIT)
         if wait.reason is triggers.RunsWaitReason.TIMEOUT:
             time_left = 0.0
-        return self._wait_on_worker(
+        return self._poll_until_done(
             context,
             runs,
             deadline=Deadline(time_left, total=wait.timeout, sleep=self.policy.time.sleep),
@@ -539,6 +548,15 @@ class RunWaiter:
             metrics_timeout=0.0,
             resumed=wait,
         )
+
+    def _still_active(self) -> dict[str, int]:
+        """Return those of the runs that have not ended, as far as is known: run count by job id."""
+        try:
+            active = self.task.client.with_options(max_attempts=1).runs.get_active(self.watched)
+            return {job_id: self.watched[job_id] for job_id in active}
+        except ControlHubError as error:
+            self.log.warning("%s Treating the runs as active.", error)
+            return self.watched
 
     def _act_and_defer_again(self, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:
         group = self.new_group(runs, wait, metrics_timeout=0.0, time_left=wait.time_left)
@@ -594,7 +612,7 @@ class RunWaiter:
         """
         Return the results of all runs, or raise an error that names those that did not succeed.
 
-        If a run did not succeed, push the results of all runs to XCom, see :meth:`push_results`.
+        If a run did not succeed, push the results of all runs to XCom, see ``push_results`` of the operator.
 
         :param group: the runs, whose wait has ended
         :param accept_stopped: count stopped runs as successes
@@ -615,8 +633,8 @@ class RunWaiter:
                 reasons, failed = [report.summary for report in stopped], stopped
                 hint = "Set accept_stopped=True to accept stopped runs."
         if not reasons:
-            if len(group.runs) == 1:
-                self.log.info(next(report.summary for report in group.reports.values()))
+            for report in group.reports.values() if len(group.runs) == 1 else ():
+                self.log.info(report.summary)
             return list(group.results())
         results = list(group.results())
         self.task.push_results(context, results)

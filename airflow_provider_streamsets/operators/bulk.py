@@ -181,7 +181,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs and wait for their runs, or resume the runs of an earlier try."""
-        with self.ownership.stop_runs_on_failure(context):
+        with self.ownership.owning_runs(context):
             wait = self.prepare()
             return self._start_and_wait(context, wait)
 
@@ -302,7 +302,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
 
     def _record_own(self, context: Context) -> None:
         # Runs of an earlier try that are not kept have ended.
-        self.ownership.started = {}
+        self.ownership.disown()
         if self._own:
             self.ownership.record_started(
                 context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own
@@ -349,7 +349,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
                 return
             self.ownership.raise_if_killed("while it started the jobs")
             self._save_starts(context, sent, submitted=intents)
-            if self.ownership.time.was_killed:
+            if self.was_killed:
                 # These were not sent, so no later try may mistake the runs of other callers for them.
                 self._save_starts(context, sent)
                 self.ownership.raise_if_killed("while it started the jobs")
@@ -418,7 +418,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         ]
         if not blocking:
             return
-        group = self.waiter.wait_for_ends(blocking, self.policy.time.wait_deadline)
+        group = self.waiter.wait_for_ends(blocking, self.ownership.time.wait_deadline)
         try:
             self.waiter.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
         except ControlHubRunFailedError as error:

@@ -35,6 +35,7 @@ from airflow_provider_streamsets.operators._resume import (
     find_own_run,
     is_blocked_by_own_run,
     user_of,
+    was_stopped_by_task,
     write_failed,
     write_intent,
     write_joined,
@@ -242,7 +243,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or resume the run of an earlier try."""
-        with self.ownership.stop_runs_on_failure(context):
+        with self.ownership.owning_runs(context):
             wait = self._prepare_run()
             return self._resume_or_start(context, self.find_job(context), wait)
 
@@ -258,7 +259,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         wait = self._prepare_run()
         self.ownership.time.restore(ended.deadline)
         # The run has ended: nothing to stop. The saved state stays, so that the next try finds the run again.
-        self.ownership.started = {}
+        self.ownership.disown()
         try:
             self._ended_report = ended.report_or_raise()
         except ControlHubRunTimeoutError as error:
@@ -299,13 +300,16 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
                 self.ownership.stop_and_wait({run.job_id: run.run_count})
             self.ownership.acknowledge_red_runs(context)
             return None
+        if not wait and decision.is_own and was_stopped_by_task(self.client, run, self.ownership.state(context)):
+            self.log.info("The previous try was killed and stopped its run; starting another run.")
+            return None
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait or self.ownership.has_left_runs_active(context):
             self.log.info("Job %s run %d: already started, not starting another run.", job.label, run.run_count)
             return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
             self.ownership.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
-        if decision.action is ResumeAction.JOIN:
+        if decision.action is ResumeAction.WAIT:
             self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.label, run.run_count)
             emit_resume_stats(self, "reconnect_success")
             return self._wait_for_run(context, job, run)
@@ -314,11 +318,11 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
     def _evaluate_ended_run(self, context: Context, job: Job, run: JobRun, *, is_own: bool) -> dict[str, Any] | None:
         """Return the result of an ended run of an earlier try if it succeeded; else None."""
         # Nothing to stop on an error or time-out.
-        self.ownership.started = {}
+        self.ownership.disown()
         report = self._fetch_report(job, run)
         user = user_of(self.ownership.state(context))
-        is_stopped_by_user = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
-        if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_user):
+        is_stopped_by_task = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
+        if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_task):
             self.log.info("The previous try's run succeeded; returning its result.")
             emit_resume_stats(self, "already_succeeded")
             return self._finish(context, report)
@@ -339,9 +343,9 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
             return known
         runs, metrics_timeout = [RunRef.of_job(job, run)], self.waiter.metrics_timeout_for(job)
-        group = self.waiter.group = self.waiter.new_group(runs, metrics_timeout=metrics_timeout)
+        group = self.waiter.new_group(runs, metrics_timeout=metrics_timeout)
         if not self.deferrable:
-            tracking.wait_for_runs(group, self.policy.time.wait_deadline, poll_interval=self.rendered.poll_interval)
+            tracking.wait_for_runs(group, self.ownership.time.wait_deadline, poll_interval=self.rendered.poll_interval)
             return group.reports[job.job_id]
         group.poll()
         if not group.is_done:
@@ -362,6 +366,8 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
 
     def _start_or_join(self, context: Context, job: Job) -> JobRun:
         """Start the job, or join the run of another caller, and return the run."""
+        # The runs of earlier tries have ended.
+        self.ownership.disown()
         self.check_parameter_names(
             job.label,
             job.pipeline_commit_id,
@@ -460,7 +466,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
 
         def on_submit(intent: StartIntent) -> None:
             write_intent(state, intent)
-            if self.ownership.time.was_killed and self._intent is None:
+            if self.was_killed and self._intent is None:
                 # Nothing was sent, so no later try may mistake the run of another caller for this start.
                 state.clear()
             self.ownership.raise_if_killed(f"before it started job {job.label}")
@@ -551,7 +557,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
     def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
-        """Return the run that this task started or is starting, unless it has ended."""
+        """Return the run that this task started, or the one of a start request without a response."""
         if not self.ownership.started and self._intent is not None:
             return self._run_of_unconfirmed_start(self._intent)
         return known

@@ -318,7 +318,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the instances and wait for their runs, or resume the instances of an earlier try."""
-        with self.ownership.stop_runs_on_failure(context):
+        with self.ownership.owning_runs(context):
             wait = self.prepare()
             params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
             self.check_parameters(ControlHubRunJobTemplateOperator)
@@ -535,7 +535,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         """Return the runs that this task started, kept or is starting."""
         runs = known or {**self._kept, **self._runs_of_unconfirmed_start()}
         # Before it is decided which earlier runs are resumed, a kill stops all of them.
-        return runs or (self._previous if self.ownership.time.was_killed else {})
+        return runs or (self._previous if self.was_killed else {})
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         if self._intent is None:
@@ -569,7 +569,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
 
         def on_submit(intent: TemplateStartIntent) -> None:
             save(_start_json(intent))
-            if self.ownership.time.was_killed:
+            if self.was_killed:
                 withdraw()
             self.ownership.raise_if_killed("before it started instances")
             self._intent = intent

@@ -170,9 +170,10 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         :raises ControlHubRunTimeoutError: if there is no result in time
         """
         result: _Result | None = None
-        runs = {tracker.job_id: tracker.run_count}
         try:
-            with poller.subscribe(runs, self.poll_interval, tracker.notify_on) as subscription:
+            with poller.subscribe(
+                {tracker.job_id: tracker.run_count}, self.poll_interval, tracker.notify_on
+            ) as subscription:
                 while result is None and not tracker.has_ended:
                     # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
                     if _deliver(tracker, await subscription.next(deadline.remaining)):

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, Job
 from airflow_provider_streamsets.control_hub.deadline import Deadline
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs, wait_for_run
+from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 from tests.benchmarks.environment import Environment
 from tests.benchmarks.job_operations import BATCH, STREAM, VERSIONED
 from tests.benchmarks.measurement import Operation
@@ -395,8 +394,7 @@ class RunAndReport(RunAndWait):
 
     def with_client(self, client: ControlHubClient, prepared: Job) -> Any:
         job = client.jobs.find_by_name(prepared.name)
-        tracker = RunTracker(client, job.job_id, client.runs.start(job).run_count)
-        report = wait_for_run(tracker, Deadline(_TIMEOUT), poll_interval=POLL_INTERVAL)
+        report = client.runs.wait(client.runs.start(job), timeout=_TIMEOUT, poll_interval=POLL_INTERVAL)
         return report.run.is_success, len(report.events), report.metrics and report.metrics.input_count
 
     def expected(self, environment: Environment, prepared: Job) -> Any:

@@ -130,9 +130,10 @@ class RunGroup:
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether Control Hub could not be reached for any of the incomplete runs at the last poll."""
+        """Whether Control Hub could not be reached at the last poll, so that another one would take as long."""
         incomplete = self._trackers.keys() - self.reports.keys() - self.unresolved.keys()
-        return self.poll_failed or incomplete <= self._failed_reads
+        # Runs that have ended can be completed without what could not be read.
+        return self.poll_failed or (bool(self.unfinished) and incomplete <= self._failed_reads)
 
     @property
     def unfinished(self) -> dict[str, int]:
@@ -207,6 +208,8 @@ class RunGroup:
             status = None if isinstance(fetched, ControlHubError) else fetched
             if tracker.has_ended or (job_id in statuses and tracker.observe(status)):
                 to_resolve.append(tracker)
+            else:
+                self._failed_reads.discard(job_id)
         self._resolve_all(to_resolve, skip_metrics_wait)
 
     def _fetch_statuses(self) -> dict[str, JobRun | ControlHubError | None]:
@@ -260,7 +263,10 @@ class RunGroup:
 
     @contextlib.contextmanager
     def _timed_reads(self) -> Iterator[None]:
-        """Measure concurrent reads, and shorten them if earlier ones were slow."""
+        """Measure the reads of many runs, and shorten them if earlier ones were slow."""
+        if len(self.runs) == 1:
+            yield
+            return
         time_left, started_at = self.client.time_left, self._now()
         if started_at - self._slow_at > _SLOW_READS_MEMORY:
             self._lost_time = 0.0

@@ -372,6 +372,17 @@ def test_conflicting_evidence_is_logged(hub, clock, context, run, task_log):
     assert text in task_log()
 
 
+def test_deferred_timeout_acknowledges_error_of_forced_stop(hub, context):
+    hub.start()
+    hub.end("INACTIVE_ERROR", "RED")
+    task = ControlHubStopJobOperator(task_id="stop", job_id=JOB_ID, force=True, deferrable=True)
+    error = ControlHubRunTimeoutError("late")
+    event = RunsWaitEvent((RunRef(JOB_ID, 1, "Orders"),), error=error, forced=(JOB_ID,))
+    with pytest.raises(ControlHubRunTimeoutError, match="late"):
+        task.execute_complete(context, event.to_payload())
+    assert hub.acknowledged == [1]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -307,6 +308,72 @@ def test_kill_during_start_call_stops_run(hub, clock, context):
         task.execute(context)
     assert hub.calls[:2] == ["start", "stop"]
     assert hub.latest["status"] == "INACTIVE"
+
+
+def test_kill_during_restart_stops_new_run(hub, tries):
+    hub.on_start = [lost_after(tries)]
+    tries.lost(deferrable=False)
+    hub.fail()
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, metrics_timeout=0)
+
+    def killed_before_its_effect(start):
+        task.on_kill()
+        return start()
+
+    hub.on_start = [killed_before_its_effect]
+    with pytest.raises(AirflowException, match="was killed while it started run 2"):
+        task.execute(tries.context)
+    assert hub.calls == ["start", "start", "stop"]
+
+
+def test_kill_before_resumption_stops_run_of_previous_try(hub, http, clock, tries, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: tries.lose())
+    tries.lost(deferrable=False)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, deferrable=False, metrics_timeout=0)
+
+    def killed_when_job_is_read(*_):
+        task.on_kill()
+        return hub._job()
+
+    http.get(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}", json=killed_when_job_is_read)
+    with pytest.raises(AirflowException, match="was killed"):
+        task.execute(tries.context)
+    assert hub.calls == ["start", "stop"]
+
+
+def test_clear_during_start_without_wait_starts_new_run(hub, clock, context):
+    store = context["task_state_store"]
+    refusing = context["task_state_store"] = RefusingStore(store)
+    task = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, wait_for_completion=False)
+
+    def cleared_before_the_answer(start):
+        run = start()
+        refusing.refuses = True
+        task.on_kill()
+        return run
+
+    hub.on_start = [cleared_before_the_answer]
+    with pytest.raises(Exception, match=r"no such task instance|was killed"):
+        task.execute(context)
+    assert hub.calls == ["start", "stop"]
+    context["task_state_store"] = store
+    context["ti"].try_number = 2
+    again = ControlHubRunJobOperator(task_id="run", job_id=JOB_ID, wait_for_completion=False).execute(context)
+    assert (again["run_count"], hub.calls) == (2, ["start", "stop", "start"])
+
+
+@MODES
+def test_timeout_after_end_starts_no_second_run(hub, http, tries, deferrable):
+    """Its events could not be read in time, so that it was unknown whether it was stopped."""
+    hub.run_duration = 50
+    history = re.compile(f"{HUB}/jobrunner/rest/v1/job/run-.*/jobStatusHistory")
+    http.get(history, status_code=503)
+    with pytest.raises(ControlHubRunTimeoutError, match="whether it was stopped could not be determined"):
+        tries.run(deferrable=deferrable, wait_timeout=70)
+    http.get(history, json=hub._history)
+    assert tries.run(deferrable=deferrable, wait_timeout=70)["run_count"] == 1
+    assert hub.calls == ["start"]
 
 
 def test_kill_before_start_request_claims_nothing(hub, context, tries, clock):
