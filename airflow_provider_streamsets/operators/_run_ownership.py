@@ -525,7 +525,7 @@ class RunStop(RunPolicy):
         self.task.client.runs.acknowledge_forced(self.forced)
 
     @property
-    def force_after(self) -> float | None:
+    def force_unfinished_after(self) -> float | None:
         """Seconds after which stops are forced."""
         after: float | None = self.task.rendered.force_stop_after
         return after

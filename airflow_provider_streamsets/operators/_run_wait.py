@@ -154,11 +154,11 @@ class RunPolicy:
 
     @property
     def force_stop_after(self) -> float | None:
-        """Seconds after which a stop on kill is forced; None leaves that to Control Hub."""
+        """Seconds after which a stop of a failed or killed task is forced; None leaves that to Control Hub."""
         return None
 
     @property
-    def force_after(self) -> float | None:
+    def force_unfinished_after(self) -> float | None:
         """Seconds from the start of the task after which :meth:`force_unfinished` is called; None never calls it."""
         return None
 
@@ -185,7 +185,7 @@ class RunPolicy:
 
     def force_unfinished(self, runs: Mapping[str, int]) -> bool:
         """
-        Handle runs that have not ended after :attr:`force_after`.
+        Handle runs that have not ended after :attr:`force_unfinished_after`.
 
         :param runs: run count by job id
         :returns: False to be called again after the next poll
@@ -267,13 +267,15 @@ class RunWaiter:
         :param until_failure: act on the first failure
         """
         self.watched = {run.job_id: run.run_count for run in runs}
-        metrics_timeout, force_after = self.metrics_timeout_for(*jobs), self.policy.force_after
+        metrics_timeout, force_unfinished_after = self.metrics_timeout_for(*jobs), self.policy.force_unfinished_after
         if self.task.deferrable and runs:
             self.defer(
                 runs,
                 metrics_timeout=metrics_timeout,
                 until_failure=until_failure,
-                force_at=None if force_after is None else time.time() + self.policy.time.remaining(force_after),
+                force_at=None
+                if force_unfinished_after is None
+                else time.time() + self.policy.time.remaining(force_unfinished_after),
             )
         return self._poll_until_done(
             context,
@@ -282,7 +284,7 @@ class RunWaiter:
             poll_interval=self.task.rendered.poll_interval,
             metrics_timeout=metrics_timeout,
             until_failure=until_failure,
-            force_after=force_after,
+            force_unfinished_after=force_unfinished_after,
         )
 
     def metrics_timeout_for(self, *jobs: Job) -> float:
@@ -312,7 +314,7 @@ class RunWaiter:
         :param runs: the runs of other callers
         """
         if self.task.deferrable:
-            self.defer(runs, method_name="execute_after_other_runs", metrics_timeout=0.0)
+            self.defer(runs, method_name="execute_after_other_runs", only_ends=True, metrics_timeout=0.0)
         with self._tolerating_lost_runs():
             self.wait_for_ends(runs, self.policy.time.wait_deadline)
 
@@ -382,12 +384,15 @@ class RunWaiter:
         poll_interval: float,
         metrics_timeout: float,
         until_failure: bool = False,
-        force_after: float | None = None,
+        force_unfinished_after: float | None = None,
         resumed: triggers.RunsWaitEvent | None = None,
     ) -> Any:
         stopped = self.policy.stopped_runs(context).items() & self.watched.items()
         group = self.group = self.new_group(runs, resumed, metrics_timeout=metrics_timeout, stopped=dict(stopped))
-        is_failure_handled, force_delay = not until_failure, math.inf if force_after is None else force_after
+        is_failure_handled, force_delay = (
+            not until_failure,
+            math.inf if force_unfinished_after is None else force_unfinished_after,
+        )
 
         def act(group: tracking.RunGroup) -> bool:
             nonlocal is_failure_handled, force_delay
@@ -458,6 +463,7 @@ class RunWaiter:
         *,
         metrics_timeout: float,
         method_name: str = "execute_complete",
+        only_ends: bool = False,
         wait: triggers.RunsWaitEvent | None = None,
         group: tracking.RunGroup | None = None,
         **arguments: Any,
@@ -467,8 +473,8 @@ class RunWaiter:
 
         :param runs: the runs
         :param metrics_timeout: maximum seconds to wait for final metrics
-        :param method_name: the method that Airflow calls afterwards; with another one than ``execute_complete``, the
-            trigger neither stops the runs nor ends the wait before they have ended
+        :param method_name: the method that Airflow calls afterwards
+        :param only_ends: wait only for the ends of the runs: the trigger neither stops them nor ends the wait before
         :param wait: event of an earlier wait for these runs, whose deadline still applies
         :param group: the runs as polled after that wait
         :param arguments: further arguments of the trigger
@@ -493,7 +499,7 @@ class RunWaiter:
                 red=self._compact_reports({i: report for i, report in red.items() if i not in unhandled_red}) or None,
                 forced=list(self.policy.forced),
                 joined=[run.job_id for run in runs if run.job_id in self.policy.joined_job_ids],
-                only_ends=method_name != "execute_complete",
+                only_ends=only_ends,
                 **arguments,
             ),
             method_name=method_name,

@@ -85,7 +85,12 @@ class TaskState:
         self._values = state
 
     def add(self, **values: Any) -> None:
-        """Save further values."""
+        """
+        Save further values.
+
+        The state is then that of this try: :attr:`was_cleared` and :attr:`abandon_reason` no longer refer to a clear
+        before it.
+        """
         self.write(**{**self.values, **values})
 
     def abandon(self, reason: str, **values: Any) -> None:

@@ -49,7 +49,7 @@ def warn_of_large_trigger(waiter: RunWaiter, job_ids: Sequence[str], *, joins: b
 def _max_trigger_size(waiter: RunWaiter, job_ids: Sequence[str], joins: bool) -> int:
     """Return the maximum size in bytes of the trigger of this or a later deferral."""
     now, policy = round(time.time(), 3), waiter.policy
-    is_forced = not (policy.force_after is None and policy.force_stop_after is None)
+    is_forced = not (policy.force_unfinished_after is None and policy.force_stop_after is None)
     may_be_red = policy.fail_on_red_after is not None
     digests = {job_id: hashlib.sha256(job_id.encode()).hexdigest() for job_id in job_ids}
     # Only some of the runs: identical entries for all runs would compress too well.

@@ -1,9 +1,9 @@
-"""Base classes of the operators: connection parameters and job selection."""
+"""Base classes of the operators, with the connection and the selection of jobs from ``job_selector``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
@@ -14,9 +14,6 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
 from airflow_provider_streamsets.links.job import ControlHubJobLink
-
-if TYPE_CHECKING:
-    pass
 
 
 class ControlHubOperator(ControlHubMixin, BaseOperator):

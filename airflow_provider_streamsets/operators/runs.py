@@ -349,7 +349,9 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             return group.reports[job.job_id]
         group.poll()
         if not group.is_done:
-            self.waiter.defer(runs, method_name="execute_after_ended_run", metrics_timeout=metrics_timeout)
+            self.waiter.defer(
+                runs, method_name="execute_after_ended_run", only_ends=True, metrics_timeout=metrics_timeout
+            )
         return group.reports[job.job_id]
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Event(Protocol):
         """Return the event as JSON values."""
 
 
-class Deadline:
+class EventLoopDeadline:
     """
     Deadline of a wait, on the clock of the running event loop.
 
@@ -108,7 +108,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         """Description of the awaited runs for messages, such as "run 4 of job ..."."""
         raise NotImplementedError
 
-    def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Coroutine[Any, Any, Any]:
+    def wait(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Coroutine[Any, Any, Any]:
         """
         Wait for the runs.
 
@@ -147,7 +147,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         self.warn_about_unknown_arguments(self.log)
         try:
             self._parse_booleans()
-            deadline = Deadline(self.deadline)
+            deadline = EventLoopDeadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
 
@@ -160,7 +160,9 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
-    async def track(self, tracker: Tracker[_Result], poller: SharedStatusPoller, deadline: Deadline) -> _Result:
+    async def track(
+        self, tracker: Tracker[_Result], poller: SharedStatusPoller, deadline: EventLoopDeadline
+    ) -> _Result:
         """
         Pass the statuses of a job to a tracker until it has a result, and return that.
 

@@ -94,8 +94,8 @@ class RunsWaitEvent:
     """
     Result of a wait for runs.
 
-    For one run, it has the complete report. The outcomes of many runs are read by the resumed task, so that the event
-    stays small.
+    It has the complete report of a single run that has ended, unless the task had to act on the run before. The
+    outcomes of many runs are read by the resumed task, so that the event stays small.
 
     :param runs: the runs
     :param reason: why the wait ended
@@ -109,7 +109,7 @@ class RunsWaitEvent:
     :param active: ids of the jobs whose runs were active, in a wait for active runs
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
     :param reports: by job id, reports of runs for which the wait is over: that of the only run, and those of runs that
-        were abandoned because they were ``RED`` for too long
+        were ``RED`` for too long
     """
 
     runs: tuple[RunRef, ...]

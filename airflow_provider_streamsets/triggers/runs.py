@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub.tracking.conditions import Violatio
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, RunTracker
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
-from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, EventLoopDeadline
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
 from airflow_provider_streamsets.triggers.packing import UNPACK_ERRORS, pack, unpack
 
@@ -109,7 +109,9 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     def _run_refs(self) -> tuple[RunRef, ...]:
         return tuple(map(RunRef.from_json, self.runs or ()))
 
-    def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Coroutine[Any, Any, RunReport | RunsWaitReason]:
+    def wait(
+        self, poller: SharedStatusPoller, deadline: EventLoopDeadline
+    ) -> Coroutine[Any, Any, RunReport | RunsWaitReason]:
         """Wait until the runs have ended, or the task must act before."""
         self._unpack()
         runs = self._run_refs
@@ -131,7 +133,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
         )
 
     async def _wait_for_all(
-        self, poller: SharedStatusPoller, runs: Mapping[str, RunRef], deadline: Deadline
+        self, poller: SharedStatusPoller, runs: Mapping[str, RunRef], deadline: EventLoopDeadline
     ) -> RunsWaitReason:
         run_set = self._run_set = _RunSet(
             poller,
@@ -144,7 +146,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
         run_set.restore(active=self.active or (), red_since=self.red_since or {}, abandoned=self.red or ())
         if not run_set.unfinished and not run_set.awaiting_metrics:
             return RunsWaitReason.ENDED
-        force_at = Deadline(self.force_at)
+        force_at = EventLoopDeadline(self.force_at)
         # The final metrics of an ended run show as new counts.
         notify_on = NotifyOn.COUNTS if self.metrics_timeout else NotifyOn.CHANGES
         run_counts = {job_id: run.run_count for job_id, run in runs.items() if job_id not in run_set.done}
@@ -164,7 +166,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
                 subscription.unsubscribe(run_set.done)
                 # While a run may be missing, or is RED, every poll matters.
                 subscription.notify_on = NotifyOn.EVERY_POLL if run_set.needs_every_poll else notify_on
-            max_wait = Deadline(time.time() + self.metrics_timeout)
+            max_wait = EventLoopDeadline(time.time() + self.metrics_timeout)
             while run_set.awaiting_metrics and max_wait.remaining and deadline.remaining != 0:
                 await run_set.observe(
                     await _updates(subscription, deadline.remaining, max_wait.remaining), deadline, max_wait
@@ -334,7 +336,9 @@ class _RunSet:
             for job_id in self.unfinished & self._trackers.keys()
         )
 
-    async def observe(self, updates: Mapping[str, JobRun | ControlHubError | None], *deadlines: Deadline) -> None:
+    async def observe(
+        self, updates: Mapping[str, JobRun | ControlHubError | None], *deadlines: EventLoopDeadline
+    ) -> None:
         """
         Process the updates of a poll.
 
@@ -407,7 +411,7 @@ class _RunSet:
             self._observe_red(job_id, tracker.red_for)
         return tracker if has_query else None
 
-    async def _check_missing(self, trackers: Sequence[RunTracker], deadlines: Sequence[Deadline]) -> None:
+    async def _check_missing(self, trackers: Sequence[RunTracker], deadlines: Sequence[EventLoopDeadline]) -> None:
         """Resolve runs that may be missing, as a wait for one run would, until the first deadline."""
         for batch in chunked(list(trackers), _CONCURRENT_CHECKS):
             remaining = min((one.remaining for one in deadlines if one.remaining is not None), default=None)

@@ -37,7 +37,7 @@ from airflow_provider_streamsets.sensors.result import (
     result_of_run,
 )
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
-from airflow_provider_streamsets.triggers.base import ControlHubTrigger, Deadline
+from airflow_provider_streamsets.triggers.base import ControlHubTrigger, EventLoopDeadline
 from airflow_provider_streamsets.triggers.events import MetricWaitEvent, RunsWaitEvent
 from airflow_provider_streamsets.triggers.runs import run_tracker
 
@@ -150,11 +150,11 @@ class SensorTrigger(ControlHubTrigger):
         """0 if the task starts in the triggerer, as it has not been on a worker before."""
         return 0.0 if self.starts else super().min_deferral
 
-    async def wait(self, poller: SharedStatusPoller, deadline: Deadline) -> Any:
+    async def wait(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Any:
         """Resolve the job and the run, unless a worker has done so, and wait."""
         if self.starts:
             self.deadline = self._deadline_of_task()
-            deadline = Deadline(self.deadline)
+            deadline = EventLoopDeadline(self.deadline)
             await self._start(poller, deadline)
         is_open = self.started_after is not None
         result = await self.track(self.tracker(poller), poller, deadline)
@@ -173,7 +173,7 @@ class SensorTrigger(ControlHubTrigger):
             return float(timeout_after.timestamp()) - self.reserve
         return None if self.timeout is None else time.time() + self.timeout
 
-    async def _start(self, poller: SharedStatusPoller, deadline: Deadline) -> None:
+    async def _start(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> None:
         job_selection: dict[str, Any] = {"job_id": self.job_id, "job_name": self.job_name}
         run_parameters: dict[str, Any] = {
             "run_count": self.run_count,
@@ -212,7 +212,7 @@ class SensorTrigger(ControlHubTrigger):
     async def _find_run(
         self,
         poller: SharedStatusPoller,
-        deadline: Deadline,
+        deadline: EventLoopDeadline,
         run_selection: Mapping[str, Any],
         job_id: str | None,
         job_name: str | None,

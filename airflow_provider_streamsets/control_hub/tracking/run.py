@@ -2,8 +2,8 @@
 Track a run until it ends.
 
 :class:`RunTracker` decides from successive polls of a job when the run is over and what its outcome is. It never
-    sleeps, so a worker (:func:`~airflow_provider_streamsets.control_hub.tracking.wait.wait_for_runs`) and a
-    trigger can share its rules.
+sleeps, so a worker (:func:`~airflow_provider_streamsets.control_hub.tracking.wait.wait_for_runs`) and a trigger can
+share its rules.
 """
 
 from __future__ import annotations
