@@ -24,20 +24,7 @@ IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
 
 
 class ControlHubRunWaitOperator(ControlHubOperator):
-    """
-    Base of the operators that wait for runs: their parameters, and the methods that Airflow calls on them.
-
-    :param wait_for_completion: wait until the run has ended (templated)
-    :param deferrable: wait on the triggerer instead of a worker; default is Airflow's
-        ``[operators] default_deferrable``
-    :param poll_interval: seconds, or timedelta, between polls; default 30 (templated)
-    :param wait_timeout: seconds, or timedelta, after which the task fails; None sets no limit. Counted from the start
-        of the task, like Airflow's ``execution_timeout``, which is also enforced while the task is deferred (templated)
-    :param metrics_timeout: maximum seconds, or timedelta, to wait for final metrics after the end of the run. Control
-        Hub saves them with a delay of up to the job's statistics interval. Default: that interval plus 15 seconds, at
-        most 2 minutes unless the task has conditions on metrics; without conditions, missing metrics never fail the
-        task (templated)
-    """
+    """Base of the operators that wait for runs, which describe its parameters."""
 
     wait_for_completion = Parameter(params.boolean)
     poll_interval = Parameter(params.seconds)
@@ -139,19 +126,7 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
     """
     Base of the operators that start runs and own them: no run stays active without a task that waits for it.
 
-    :param on_timeout: ``stop`` (default) or ``leave`` the runs at `wait_timeout` or Airflow's ``execution_timeout``
-        (templated)
-    :param on_error: ``stop`` (default) or ``leave`` the runs when the task fails for another reason, such as a rejected
-        credential. If Airflow retries the task, the runs stay active, and the next try waits for them
-        (templated)
-    :param stop_on_kill: stop the runs when the task is killed; while deferred, this needs Airflow 3.3 or later
-    :param force_stop_after: seconds, or timedelta, after which the stop of a run that has not ended is forced; its last
-        offset may be lost. 0 forces it at once; default is the force stop time-out of the job (templated)
-    :param accept_stopped: count stopped runs as successes (templated)
-    :param wait_for: wait for ``completion`` of the runs (default), or until they are ``active``: ``ACTIVE`` and
-        ``GREEN``, and all pipelines reported by engines are running. They are then left running (templated)
-    :param fail_on_red_after: maximum seconds, or timedelta, for which a run may be ``RED`` without interruption; then
-        it counts as failed, and `on_error` decides whether it is stopped. Default None sets no limit (templated)
+    The operators describe its parameters.
     """
 
     wait_for = Parameter(params.one_of, params.WAIT_FOR)
@@ -262,6 +237,7 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, also if it timed out or the trigger failed."""
+        # Before the client is used.
         self.record_resumption(next_kwargs)
         with self.ownership.owning_runs(context):
             self.ownership.restore(context)
@@ -269,14 +245,7 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
 
 
 class ControlHubRunStopOperator(ControlHubRunWaitOperator):
-    """
-    Base of the operators that stop runs and wait until they have ended.
-
-    :param force: force the stops at once; this ends runs that hang in ``DEACTIVATING``, but their last offsets may be
-        lost (templated)
-    :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None
-        never forces them. Requires `wait_for_completion` (templated)
-    """
+    """Base of the operators that stop runs and wait until they have ended, which describe its parameters."""
 
     force = Parameter(params.boolean)
     force_stop_after = Parameter(params.seconds)
