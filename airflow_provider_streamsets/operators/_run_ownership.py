@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,19 +31,21 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
+    from airflow_provider_streamsets.control_hub.submission import StartIntent
     from airflow_provider_streamsets.operators._run_operators import (
         ControlHubRunOwnerOperator,
         ControlHubRunStopOperator,
     )
 
-# Start requests that may be rejected because another caller was first, before the task fails.
-MAX_START_ATTEMPTS = 5
 # Seconds. Airflow terminates a killed task after 5 seconds: enough for two short requests.
 _KILL_TIMEOUT = 2.0
 # Seconds to retry while Control Hub rejects the stop of a job that is being started.
 _KILL_MAX_WAIT = 2.0
 # Seconds for which a killed task waits for a forced stop, to acknowledge its error.
 _KILL_ACKNOWLEDGE_MAX_WAIT = 1.0
+# Polls of a killed task for the runs of a start request without a response.
+_KILL_MAX_POLLS = 4
+_KILL_POLL_DELAY = 0.5
 _FORCED_STOP_MAX_WAIT = 60.0
 # Seconds to acknowledge the error of a forced stop if the task does not wait for completion.
 _UNWAITED_STOP_MAX_WAIT = 15.0
@@ -429,6 +432,29 @@ class RunOwnership(RunPolicy):
     def kill_client(self) -> ControlHubClient:
         """Return a client with short time-outs for a killed task."""
         return self.task.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
+
+    def runs_being_started(self, intents: Mapping[str, StartIntent]) -> dict[str, int]:
+        """
+        Return the runs of start requests without a response, as soon as one is visible: run count by job id.
+
+        :param intents: the requested starts, by job id
+        """
+        client = self.kill_client()
+        for _ in range(_KILL_MAX_POLLS if intents else 0):
+            try:
+                statuses = client.runs.statuses(intents)
+            except ControlHubError as error:
+                self.log.warning("%s", error)
+                break
+            runs = {
+                job_id: run.run_count
+                for job_id, run in statuses.items()
+                if run is not None and not run.has_ended and intents[job_id].matches(run)
+            }
+            if runs:
+                return runs
+            time.sleep(_KILL_POLL_DELAY)
+        return {}
 
     def runs_to_stop_on_kill(self) -> Mapping[str, int]:
         """Return the runs that this task started or is starting, and that are not known to have ended."""

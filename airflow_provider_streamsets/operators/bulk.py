@@ -14,16 +14,14 @@ from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubBulkError,
-    ControlHubError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
-    ControlHubRejectedError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
 )
 from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from airflow_provider_streamsets.control_hub.models import RunRef
-from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
+from airflow_provider_streamsets.control_hub.submission import StartIntent
 from airflow_provider_streamsets.job_selector import JobsSelectorMixin
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
@@ -38,13 +36,8 @@ from airflow_provider_streamsets.operators._run_operators import (
     ControlHubRunOwnerOperator,
     ControlHubRunStopOperator,
 )
-from airflow_provider_streamsets.operators._run_ownership import MAX_START_ATTEMPTS
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
-from airflow_provider_streamsets.operators._start_checks import (
-    check_startable,
-    find_jobs_started_by_others,
-    log_and_acknowledge,
-)
+from airflow_provider_streamsets.operators._start_loop import log_and_acknowledge, start_jobs
 from airflow_provider_streamsets.operators._trigger_size import warn_of_large_trigger
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
@@ -52,7 +45,7 @@ from airflow_provider_streamsets.params import Parameter
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import Job, JobRun
+    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
     from airflow_provider_streamsets.operators._task_state import TaskState
 
 _STOP_TIMEOUT = 600
@@ -271,22 +264,8 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
 
     def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the runs that this task started or is starting."""
-        return {**known, **self._runs_of_unconfirmed_start()}
-
-    def _runs_of_unconfirmed_start(self) -> dict[str, int]:
-        pending = self._intents.keys() - self.ownership.started.keys()
-        if not pending:
-            return {}
-        try:
-            statuses = self.ownership.kill_client().runs.statuses(pending)
-        except ControlHubError as error:
-            self.log.warning("%s", error)
-            return {}
-        return {
-            job_id: run.run_count
-            for job_id, run in statuses.items()
-            if run is not None and not run.has_ended and self._intents[job_id].matches(run)
-        }
+        unconfirmed = {i: intent for i, intent in self._intents.items() if i not in self.ownership.started}
+        return {**known, **self.ownership.runs_being_started(unconfirmed)}
 
     def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that earlier tries started and that have not ended: run count by job id."""
@@ -309,39 +288,17 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
             )
 
     def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        """Start jobs, and join, stop or wait for the runs of those that are already running."""
-        attempts_remaining = MAX_START_ATTEMPTS
-        while jobs:
-            jobs = self.waiter.wait_until_stable(jobs.values(), lambda client, job_ids: client.jobs.get_many(job_ids))
-            running = {job_id: job for job_id, job in jobs.items() if job.current_run and not job.current_run.has_ended}
-            if running and self.if_running != "fail":
-                jobs = self._resolve_conflicts(jobs, running)
-                continue
-            if self.rendered.acknowledge_errors:
-                jobs.update(self._acknowledge(jobs))
-            self._fail_if_blocked(context, jobs)
-            check_startable(jobs.values())
-            self.ownership.raise_if_killed("before it started the jobs")
-            attempts_remaining -= 1
-            try:
-                self._start_all(context, jobs)
-            except (ControlHubBulkError, ControlHubRejectedError) as error:
-                rejection = error.__cause__ if isinstance(error, ControlHubBulkError) else error
-                remaining = {job_id: job for job_id, job in jobs.items() if job_id not in self._own}
-                if not isinstance(rejection, ControlHubRejectedError) or not attempts_remaining:
-                    raise
-                newer = find_jobs_started_by_others(
-                    remaining, self.client.jobs.get_all, sleep=self.ownership.time.sleep
-                )
-                if not newer:
-                    raise
-                jobs = {**remaining, **newer}
-                self.log.warning("%s Another caller started some of the jobs; checking their runs.", rejection)
-            else:
-                return
-        self._save_starts(context, {})
+        if not start_jobs(self, context, jobs):
+            self._save_starts(context, {})
 
-    def _start_all(self, context: Context, jobs: Mapping[str, Job]) -> None:
+    def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
+        """Fetch jobs again."""
+        jobs: dict[str, Job] = client.jobs.get_all(job_ids)
+        return jobs
+
+    def request_start(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        """Start the jobs with bulk requests."""
+
         def on_submit(intents: Mapping[str, StartIntent]) -> None:
             sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
             if sent.items() == intents.items():
@@ -388,26 +345,11 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         elif state.values:
             state.clear()
 
-    def _resolve_conflicts(self, jobs: Mapping[str, Job], running: Mapping[str, Job]) -> dict[str, Job]:
-        """Join, stop or wait for the runs of other callers, and return the jobs that are left to start; may defer."""
-        runs = {job_id: job.current_run for job_id, job in running.items() if job.current_run}
-        for job_id, run in runs.items():
-            self.log.warning(
-                "Job %s is already running: %s; applying if_running='%s'.",
-                jobs[job_id].label,
-                describe_run(run),
-                self.if_running,
-            )
-        if self.if_running == "join":
-            self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
-            return {job_id: job for job_id, job in jobs.items() if job_id not in runs}
-        if self.if_running == "restart":
-            self.ownership.stop_and_wait({job_id: run.run_count for job_id, run in runs.items()})
-        else:
-            self.waiter.wait_for_other_runs([RunRef.of_job(running[job_id], run) for job_id, run in runs.items()])
-        return self.client.jobs.get_all(jobs)
+    def join_runs(self, context: Context, jobs: Mapping[str, Job], runs: Mapping[str, JobRun]) -> None:
+        """Wait for runs of other callers."""
+        self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
 
-    def _fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
+    def fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
         """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
         blocking = [
             RunRef(job_id, run.run_count, jobs[job_id].name)
@@ -425,14 +367,6 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
             # Unlike after a wait, other runs may be active.
             self.ownership.handle_error(context, error)
             raise
-
-    def _acknowledge(self, jobs: dict[str, Job]) -> Mapping[str, Job]:
-        """Acknowledge the errors of the jobs' last runs, and return the refreshed jobs that had one."""
-        failed = [j.job_id for j in jobs.values() if j.current_run and j.current_run.status == "INACTIVE_ERROR"]
-        if not failed:
-            return {}
-        log_and_acknowledge(self.client, {job_id: jobs[job_id] for job_id in failed}, self.log)
-        return self.client.jobs.get_many(failed)
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""

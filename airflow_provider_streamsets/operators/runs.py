@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -17,13 +15,12 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
     ControlHubExpectationError,
     ControlHubMetricsUnavailableError,
-    ControlHubRejectedError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
-from airflow_provider_streamsets.control_hub.submission import StartIntent, describe_run
+from airflow_provider_streamsets.control_hub.submission import StartIntent
 from airflow_provider_streamsets.job_selector import JobSelectorMixin
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators._resume import (
@@ -45,23 +42,14 @@ from airflow_provider_streamsets.operators._run_operators import (
     ControlHubRunOwnerOperator,
     ControlHubRunStopOperator,
 )
-from airflow_provider_streamsets.operators._run_ownership import MAX_START_ATTEMPTS
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
-from airflow_provider_streamsets.operators._start_checks import (
-    check_startable,
-    find_jobs_started_by_others,
-    log_and_acknowledge,
-)
+from airflow_provider_streamsets.operators._start_loop import start_jobs
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
-
-# Polls of a killed task, within its 5 seconds, for the run of a start request without a response.
-_KILL_MAX_POLLS = 4
-_KILL_POLL_DELAY = 0.5
 
 
 class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
@@ -223,6 +211,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         self.expect = expect
         self.stop_on_violation = stop_on_violation
         self._intent: StartIntent | None = None
+        self._run: JobRun | None = None
         self._ended_report: tracking.RunReport | None = None
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
@@ -377,75 +366,26 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             known=job.runtime_parameters,
             strict=self.rendered.strict_parameters,
         )
-        attempts_remaining = MAX_START_ATTEMPTS
-        while True:
-            job = self._wait_until_stable(job)
-            other = job.current_run
-            if other is not None and not other.has_ended and self.if_running != "fail":
-                if self.if_running == "join":
-                    return self._join(context, job, other)
-                # Not counted as an attempt: any number of other callers may be waiting and start the job first.
-                job = self._resolve_conflict(job, other)
-                continue
-            if self.rendered.acknowledge_errors and other is not None and other.status == "INACTIVE_ERROR":
-                log_and_acknowledge(self.client, {job.job_id: job}, self.log)
-                job = self.client.jobs.get(job.job_id)
-            self._fail_if_blocked(context, job)
-            check_startable([job])
-            attempts_remaining -= 1
-            try:
-                if self.rendered.reset_offsets:
-                    self.client.offsets.reset([job.job_id])
-                    self.log.info("Job %s: reset the offsets.", job.label)
-                return self._start(context, job)
-            except ControlHubRejectedError as error:
-                newer = find_jobs_started_by_others(
-                    {job.job_id: job}, partial(self._refetch, self.client), sleep=self.ownership.time.sleep
-                )
-                if not newer or not attempts_remaining:
-                    raise
-                job = newer[job.job_id]
-                self.log.warning("%s Another caller started the job; checking its run.", error)
+        start_jobs(self, context, {job.job_id: job})
+        assert self._run is not None  # noqa: S101 # nosec B101 # started or joined
+        return self._run
 
-    def _fail_if_blocked(self, context: Context, job: Job) -> None:
-        """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
-        if job.current_run is not None and is_blocked_by_own_run(self.ownership.state(context), job):
-            raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
-
-    def _wait_until_stable(self, job: Job) -> Job:
-        return self.waiter.wait_until_stable([job], self._refetch)[job.job_id]
-
-    @staticmethod
-    def _refetch(client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
+    def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
+        """Fetch the job again."""
         return {job_id: client.jobs.get(job_id) for job_id in job_ids}
 
-    def _join(self, context: Context, job: Job, other: JobRun) -> JobRun:
-        self.log.warning(
-            "Job %s is already running: %s. Joining that run because of if_running='join'; it keeps the runtime "
-            "parameters it was started with.",
-            job.label,
-            describe_run(other),
-        )
-        write_joined(
-            self.ownership.state(context),
-            replace(StartIntent.for_next_run(job, other.user, self.client), run_count=other.run_count),
-            other,
-        )
-        return other
+    def fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
+        for job in jobs.values():
+            if job.current_run is not None and is_blocked_by_own_run(self.ownership.state(context), job):
+                raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
-    def _resolve_conflict(self, job: Job, other: JobRun) -> Job:
-        """Stop or wait for the run of another caller, and return the refreshed job; may defer."""
-        if self.if_running == "restart":
-            self.log.warning(
-                "Job %s is already running: %s. Stopping it because of if_running='restart'.",
-                job.label,
-                describe_run(other),
-            )
-            self.ownership.stop_and_wait({job.job_id: other.run_count})
-        else:
-            self.log.info("Job %s is already running: %s. Waiting until it has ended.", job.label, describe_run(other))
-            self.waiter.wait_for_other_runs([RunRef.of_job(job, other)])
-        return self.client.jobs.get(job.job_id)
+    def join_runs(self, context: Context, jobs: Mapping[str, Job], runs: Mapping[str, JobRun]) -> None:
+        """Wait for the run of another caller, which keeps the runtime parameters it was started with."""
+        for job_id, run in runs.items():
+            intent = StartIntent.for_next_run(jobs[job_id], run.user, self.client)
+            write_joined(self.ownership.state(context), replace(intent, run_count=run.run_count), run)
+            self._run = run
 
     def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
         expect = self.rendered.expect
@@ -462,7 +402,12 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             return ()
         return tuple(condition for condition in self._expected_conditions() if condition.is_upper_bound)
 
-    def _start(self, context: Context, job: Job) -> JobRun:
+    def request_start(self, context: Context, jobs: Mapping[str, Job]) -> None:
+        """Start the job."""
+        (job,) = jobs.values()
+        if self.rendered.reset_offsets:
+            self.client.offsets.reset([job.job_id])
+            self.log.info("Job %s: reset the offsets.", job.label)
         runtime_parameters = self.rendered.runtime_parameters
         state = self.ownership.state(context)
 
@@ -490,7 +435,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             run.run_count,
             f" with runtime parameters {sorted(runtime_parameters)}" if runtime_parameters else "",
         )
-        return run
+        self._run = run
 
     def _accepted_outcomes(self) -> set[Outcome | None]:
         stopped = {Outcome.STOPPED} if self.rendered.accept_stopped else set()
@@ -561,21 +506,8 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
     def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the run that this task started, or the one of a start request without a response."""
         if not self.ownership.started and self._intent is not None:
-            return self._run_of_unconfirmed_start(self._intent)
+            return self.ownership.runs_being_started({self._intent.job_id: self._intent})
         return known
-
-    def _run_of_unconfirmed_start(self, intent: StartIntent) -> dict[str, int]:
-        client = self.ownership.kill_client()
-        for _ in range(_KILL_MAX_POLLS):
-            try:
-                run = client.runs.current(intent.job_id)
-            except ControlHubError as error:
-                self.log.warning("%s", error)
-                break
-            if run is not None and intent.matches(run):
-                return {intent.job_id: run.run_count}
-            time.sleep(_KILL_POLL_DELAY)
-        return {}
 
 
 class ControlHubStopJobOperator(JobSelectorMixin, ControlHubRunStopOperator):
