@@ -561,7 +561,7 @@ class RunWaiter:
             active = self.task.client.with_options(max_attempts=1).runs.get_active(self.watched)
             return {job_id: self.watched[job_id] for job_id in active}
         except ControlHubError as error:
-            self.log.warning("%s Treating the runs as active.", error)
+            self.log.info("%s Treating the runs as active.", error)
             return self.watched
 
     def _act_and_defer_again(self, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef]) -> NoReturn:

@@ -114,6 +114,8 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     ) -> Coroutine[Any, Any, RunReport | RunsWaitReason]:
         """Wait until the runs have ended, or the task must act before."""
         self._unpack()
+        # Tuples need less memory than the lists that Airflow read, which matters for thousands of triggers.
+        self.runs = tuple(map(tuple, self.runs or ()))
         runs = self._run_refs
         has_state = self.active or self.red_since or self.red
         if len(runs) == 1 and self.force_at is None and not has_state:
