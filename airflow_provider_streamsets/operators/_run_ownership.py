@@ -320,9 +320,14 @@ class RunOwnership(RunPolicy):
         else:
             self.abandon_runs(context, runs, "the task failed with another error")
 
+    def _without_joined(self, runs: Mapping[str, int]) -> dict[str, int]:
+        # Once for all runs, of which there may be thousands.
+        joined = self.joined_job_ids
+        return {job_id: count for job_id, count in runs.items() if job_id not in joined}
+
     def on_red_runs(self, runs: Mapping[str, int]) -> bool:
         """Stop or leave those of the runs that this task started, as `on_error` says."""
-        runs = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
+        runs = self._without_joined(runs)
         if not runs:
             return True
         if self.task.on_error == "leave":
@@ -332,14 +337,13 @@ class RunOwnership(RunPolicy):
 
     def on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop or leave the runs that this task started, as `on_timeout` says."""
-        own = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
-        own.update(self.active_runs())
+        own = {**self._without_joined(runs), **self.active_runs()}
         if own:
             self.handle_timeout(context, own)
 
     def on_condition_violated(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop those of the runs that this task started."""
-        own = {job_id: count for job_id, count in runs.items() if job_id not in self.joined_job_ids}
+        own = self._without_joined(runs)
         if own:
             self.abandon_runs(context, own, "its metrics are not as expected")
 

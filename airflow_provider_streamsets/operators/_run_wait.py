@@ -389,10 +389,8 @@ class RunWaiter:
     ) -> Any:
         stopped = self.policy.stopped_runs(context).items() & self.watched.items()
         group = self.group = self.new_group(runs, resumed, metrics_timeout=metrics_timeout, stopped=dict(stopped))
-        is_failure_handled, force_delay = (
-            not until_failure,
-            math.inf if force_unfinished_after is None else force_unfinished_after,
-        )
+        is_failure_handled = not until_failure
+        force_delay = math.inf if force_unfinished_after is None else force_unfinished_after
 
         def act(group: tracking.RunGroup) -> bool:
             nonlocal is_failure_handled, force_delay
@@ -428,6 +426,15 @@ class RunWaiter:
         stopped: Collection[str] = (),
         time_left: Callable[[], float] | None = None,
     ) -> tracking.RunGroup:
+        """
+        Return the group that tracks runs as the parameters of the task say.
+
+        :param runs: the runs
+        :param resumed: event of an earlier wait for these runs
+        :param metrics_timeout: maximum seconds to wait for final metrics
+        :param stopped: ids of the jobs whose runs the task has stopped
+        :param time_left: returns the seconds until the deadline; by default that of the task
+        """
         return tracking.RunGroup(
             self.polling_client(time_left),
             runs,
@@ -485,7 +492,7 @@ class RunWaiter:
         else:
             limits = self.policy.time.limits
             timeout, deadline = min(limits, default=None), time.time() + self.policy.time.left if limits else None
-        red = group.red if group else {}
+        joined, red = self.policy.joined_job_ids, group.red if group else {}
         # Runs that could not be handled yet: the trigger ends its wait for them again.
         unhandled_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
         red_for = {**group.red_for, **unhandled_red} if group else {}
@@ -498,7 +505,7 @@ class RunWaiter:
                 red_since={job_id: time.time() - seconds for job_id, seconds in red_for.items()} or None,
                 red=self._compact_reports({i: report for i, report in red.items() if i not in unhandled_red}) or None,
                 forced=list(self.policy.forced),
-                joined=[run.job_id for run in runs if run.job_id in self.policy.joined_job_ids],
+                joined=[run.job_id for run in runs if run.job_id in joined],
                 only_ends=only_ends,
                 **arguments,
             ),
@@ -511,6 +518,14 @@ class RunWaiter:
     def trigger(
         self, runs: Sequence[RunRef], *, joined: Sequence[str], only_ends: bool = False, **arguments: Any
     ) -> triggers.ControlHubRunsTrigger:
+        """
+        Return the trigger of a wait for runs.
+
+        :param runs: the runs
+        :param joined: ids of the jobs whose runs were started by other callers
+        :param only_ends: see :meth:`defer`
+        :param arguments: further arguments of the trigger
+        """
         if len(runs) > _MAX_NAMED_RUNS:
             runs = [replace(run, job_name="") for run in runs]
         if not only_ends:
