@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from tests.chaos.callers import describe_caller
 from tests.chaos.history import CaseHistory, Run, RunState, Stop
 from tests.chaos.plan import STARTED_BY_USER, Kind
+from tests.chaos.user_actions import STOP_TIMEOUT
 
 FINAL = ("success", "failed")
-# Seconds from a user action to the stop request: Airflow's heartbeat, the triggerer's loop, and several requests.
-STOP_TIMEOUT = 45.0
 
 
 class Guarantee(str, enum.Enum):

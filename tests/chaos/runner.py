@@ -21,8 +21,6 @@ from tests.chaos.tasks import DAG_ID
 from tests.chaos.user_actions import UserActions, start_user_runs
 
 _POLL_INTERVAL = 0.4
-# Seconds before the end of a pause without user actions, because the next kill may hit the process that handles them.
-_ACTION_MARGIN = 12.0
 # Seconds in which tasks must finish after the last kill.
 _TIMEOUT = 360.0
 _LINES = 40
@@ -119,15 +117,13 @@ class _Runner:
             self._on_progress(f"{elapsed:.0f} s: {_count_states(tasks)}")
             if tasks and not unfinished - user_actions.pending:
                 return
-            self._set_faults_enabled(not is_fault_free(elapsed))
+            if is_fault_free(elapsed) or user_actions.are_handled:
+                self._set_faults_enabled(not is_fault_free(elapsed))
             user_actions.act_between_tries(tasks)
             if is_pause(elapsed):
                 user_actions.record_waiting(tasks)
-                if not is_pause(elapsed + _ACTION_MARGIN):
-                    user_actions.reset_waiting()
-                else:
-                    user_actions.act_during_tries(tasks, is_fault_free=is_fault_free(elapsed))
-            else:
+                user_actions.act_during_tries(tasks, is_fault_free=is_fault_free(elapsed))
+            elif user_actions.are_handled:
                 for kill in [kill for kill in kills if kill.at <= elapsed]:
                     if self._killer.is_due(kill):
                         kills.remove(kill)

@@ -20,6 +20,10 @@ _MARKED = (Kind.MARKED_FAILED, Kind.MARKED_BETWEEN)
 # Seconds for which a task must have been waiting, so that its trigger is running or its worker is polling.
 _MIN_WAIT = 4.0
 _SECONDS_OF_OTHER_RUN = 20
+_STOPPED = (Kind.MARKED_FAILED, Kind.CLEARED_WAITING)
+"""Kinds whose run must be stopped because of the action."""
+STOP_TIMEOUT = 90.0
+"""Maximum seconds from a user action to the stop request, on a machine whose processes barely get a turn."""
 
 
 class UserActions:
@@ -36,6 +40,7 @@ class UserActions:
         self._run_id = run_id
         self._pending = {(case.task_id, case.map_index): case for case in cases if case.kind in ACTED_ON}
         self._waiting_since: dict[TaskKey, tuple[int, str, float]] = {}
+        self._stopping: dict[str, tuple[int, float]] = {}
         self.acted_at: dict[TaskKey, float] = {}
         self.rejected: Counter[Kind] = Counter()
         """Number of actions rejected by Airflow or the sandbox."""
@@ -45,13 +50,22 @@ class UserActions:
         """Tasks with an outstanding action."""
         return set(self._pending)
 
+    @property
+    def are_handled(self) -> bool:
+        """Whether no run must still be stopped. Until then, no process that may do so must be killed."""
+        for job_name, (run_count, acted_at) in list(self._stopping.items()):
+            state = self._environment.sandbox.job_state(job_name)
+            if (state["status"], state["run_count"]) != ("ACTIVE", run_count) or time.time() > acted_at + STOP_TIMEOUT:
+                del self._stopping[job_name]
+        return not self._stopping
+
     def act_between_tries(self, tasks: Mapping[TaskKey, TaskRow]) -> None:
         """Perform due actions between two tries, which no process needs to handle."""
         self._act(tasks, BETWEEN_TRIES)
 
     def act_during_tries(self, tasks: Mapping[TaskKey, TaskRow], *, is_fault_free: bool) -> None:
         """
-        Perform due actions on waiting or finished tasks. No process may be killed within the next seconds.
+        Perform due actions on waiting or finished tasks. No process may be killed until they are handled.
 
         :param tasks: current task instances
         :param is_fault_free: whether no faults are injected; otherwise, synchronous tasks are not marked failed, as a
@@ -69,7 +83,9 @@ class UserActions:
             elif case.kind is Kind.MARKED_FAILED and not case.deferrable and not is_fault_free:
                 continue
             elif self._is_ready(task_key, case, task):
-                self.acted_at[task_key] = time.time()
+                acted_at = self.acted_at[task_key] = time.time()
+                if case.kind in _STOPPED:
+                    self._stopping[case.name] = self._environment.sandbox.job_state(case.name)["run_count"], acted_at
                 try:
                     self._perform(case)
                 except (requests.RequestException, LocalAirflowError):
