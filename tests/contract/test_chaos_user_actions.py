@@ -84,7 +84,9 @@ def test_rejected_action_is_retried_and_counted(kind, error, clock):
 
 @pytest.mark.parametrize("kind", [Kind.MARKED_FAILED, Kind.CLEARED_WAITING])
 @pytest.mark.parametrize(
-    "job", [{"status": "DEACTIVATING", "run_count": 1}, {"status": "ACTIVE", "run_count": 2}], ids=["stopped", "next run"]
+    "job",
+    [{"status": "DEACTIVATING", "run_count": 1}, {"status": "ACTIVE", "run_count": 2}],
+    ids=["stopped", "next run"],
 )
 def test_action_is_handled_when_the_run_is_stopped(kind, job, clock):
     hub = Hub()
@@ -94,7 +96,7 @@ def test_action_is_handled_when_the_run_is_stopped(kind, job, clock):
     assert user_actions.are_handled
 
 
-def test_action_that_nobody_handles_holds_up_kills_for_a_limited_time(clock):
+def test_unhandled_action_holds_up_kills_for_a_limited_time(clock):
     user_actions = _act_on_waiting_task(Hub(), Kind.MARKED_FAILED, clock)
     clock[0] += STOP_TIMEOUT
     assert not user_actions.are_handled
