@@ -211,11 +211,11 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
         """Return the runs that earlier tries started and that have not ended: run count by job id."""
         raise NotImplementedError
 
-    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
+    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """
-        Return the runs that this task started or is starting, and that are not known to have ended.
+        Return runs to stop on a kill, and those of start requests without a response: run count by job id.
 
-        :param known: those of them whose starts are confirmed: run count by job id
+        :param known: the runs whose starts are confirmed
         """
         raise NotImplementedError
 

@@ -72,7 +72,8 @@ class RunOwnership(RunPolicy):
         super().__init__(task)
         self.started: dict[str, int] = {}
         """The runs that this task owns: run count by job id."""
-        self._previous: dict[str, int] = {}
+        self.previous: dict[str, int] = {}
+        """The runs of an earlier try, until it is decided whether they are resumed: run count by job id."""
         self._state: TaskState | None = None
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
@@ -152,7 +153,7 @@ class RunOwnership(RunPolicy):
         :param runs: run count by job id
         :param observed: the same runs as fetched, where available
         """
-        self.started, self._previous = dict(runs), {}
+        self.started, self.previous = dict(runs), {}
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
         }
@@ -161,7 +162,7 @@ class RunOwnership(RunPolicy):
 
     def disown(self) -> None:
         """Forget the runs, because they have ended or are stopped by other means; the saved state remains."""
-        self.started, self._previous = {}, {}
+        self.started, self.previous = {}, {}
 
     @contextlib.contextmanager
     def owning_runs(self, context: Context) -> Iterator[None]:
@@ -173,7 +174,7 @@ class RunOwnership(RunPolicy):
         try:
             state = self.state(context)
             if not self.started and isinstance(started := state.values.get("started"), Mapping):
-                self._previous = {str(job_id): int(run_count) for job_id, run_count in started.items()}
+                self.previous = {str(job_id): int(run_count) for job_id, run_count in started.items()}
             if self.task._was_accepted is None and state.values:
                 # An earlier try used the connection successfully.
                 self.task.client.mark_accepted()
@@ -201,7 +202,7 @@ class RunOwnership(RunPolicy):
 
     def restore(self, context: Context) -> None:
         """Restore the runs that the task owned before it was deferred."""
-        self.started, self._previous = self._previous, {}
+        self.started, self.previous = self.previous, {}
 
     def handle_failure(self, context: Context, error: BaseException) -> None:
         """
@@ -385,7 +386,7 @@ class RunOwnership(RunPolicy):
         after = self.force_stop_after
         try:
             if after is None:
-                self._request_stop(self.task.client, runs, max_wait=STOP_MAX_WAIT, force=False)
+                self.task.client.runs.stop_runs(runs, in_bulk=not self.task.has_one_run, max_wait=STOP_MAX_WAIT)
             else:
                 deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
                 tracking.stop_runs(
@@ -421,14 +422,6 @@ class RunOwnership(RunPolicy):
             force_stop_after=self.force_stop_after,
         )
         self.log.info("%s: stopped by this task.", _describe_runs(runs))
-
-    def _request_stop(
-        self, client: ControlHubClient, runs: Mapping[str, int], *, max_wait: float, force: bool
-    ) -> list[str]:
-        """Request the stops of runs, and return the ids of the jobs whose runs were active."""
-        if self.task.has_one_run:
-            return [i for i, n in runs.items() if client.runs.stop_run(i, n, max_wait=max_wait, force=force)]
-        return client.runs.stop_many(runs, max_wait=max_wait, force=force)
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
         self.log.error("%s: could not be stopped and may still be active: %s", _describe_runs(runs), error)
@@ -468,7 +461,7 @@ class RunOwnership(RunPolicy):
             runs = {**group.unfinished, **group.still_active}
             known = {job_id: count for job_id, count in runs.items() if job_id in self.started}
         # Before it is decided which runs of an earlier try are resumed, a kill stops all of them.
-        return self.task.runs_to_stop_on_kill(known) or (self._previous if self.task.was_killed else {})
+        return self.task.with_runs_being_started(known) or (self.previous if self.task.was_killed else {})
 
     def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """Leave the decision to the operator."""
@@ -501,7 +494,9 @@ class RunOwnership(RunPolicy):
         self._stop_requested.update(runs)
         client, force = self.kill_client(), self.force_stop_after == 0
         try:
-            stopped = self._request_stop(client, runs, max_wait=_KILL_MAX_WAIT, force=force)
+            stopped = client.runs.stop_runs(
+                runs, in_bulk=not self.task.has_one_run, max_wait=_KILL_MAX_WAIT, force=force
+            )
         except Exception as error:  # noqa: BLE001 - it would surface anywhere in the code that the kill interrupted
             self._log_not_stopped(runs, error)
             # Allows one more attempt before the process is terminated.

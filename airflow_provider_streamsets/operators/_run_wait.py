@@ -461,7 +461,7 @@ class RunWaiter:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
         except ControlHubExpectationError:
-            self.policy.on_condition_violated(context, unfinished())
+            self.policy.on_condition_violated(context, self.watched)
             raise
 
     def defer(

@@ -238,7 +238,10 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
             own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
         if state.was_cleared:
             return
-        self._own = {job_id: run for job_id, run in own.items() if not wait or self._should_keep(run, state)}
+        is_left_active = self.ownership.has_left_runs_active(context)
+        self._own = {
+            job_id: run for job_id, run in own.items() if is_left_active or self._should_keep(run, state, wait)
+        }
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
             self.ownership.stop_and_wait(stopping)
@@ -251,8 +254,8 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
             )
         self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
 
-    def _should_keep(self, run: JobRun, state: TaskState) -> bool:
-        if run.has_ended:
+    def _should_keep(self, run: JobRun, state: TaskState, wait: bool) -> bool:
+        if run.has_ended and wait:
             return is_complete(self.client, run, state, accept_stopped=self.rendered.accept_stopped)
         was_asked_to_stop = (state.values.get("stopped") or {}).get(run.job_id) == run.run_count
         return not was_asked_to_stop and not was_stopped_by_task(self.client, run, state)
@@ -262,7 +265,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         """Always False: the next try keeps the runs that succeeded."""
         return False
 
-    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
+    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the runs that this task started or is starting."""
         unconfirmed = {i: intent for i, intent in self._intents.items() if i not in self.ownership.started}
         return {**known, **self.ownership.runs_being_started(unconfirmed)}

@@ -503,7 +503,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         run = find_own_run(self.client, self.ownership.state(context))
         return {} if run is None or run.has_ended else {run.job_id: run.run_count}
 
-    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
+    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the run that this task started, or the one of a start request without a response."""
         if not self.ownership.started and self._intent is not None:
             return self.ownership.runs_being_started({self._intent.job_id: self._intent})

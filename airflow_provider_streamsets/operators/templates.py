@@ -307,7 +307,6 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         self._template: Job | None = None
         self._intent: TemplateStartIntent | None = None
         self._kept: dict[str, int] = {}
-        self._previous: dict[str, int] = {}
         self._check_suffix()
         others = if_instance_fails if if_instance_fails == "stop_others" else None
         self.check_unused_parameters(kwargs.get("default_args"), if_instance_fails=others)
@@ -386,7 +385,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         start, abandon_reason = _recorded_start(state), state.abandon_reason
         if start is None:
             return none_kept
-        self._previous = {i.job_id: i.run_count for i in _recorded_instances(state) if i.job_id}
+        self.ownership.previous = {i.job_id: i.run_count for i in _recorded_instances(state) if i.job_id}
         if start.template_id != template.job_id or state.was_cleared:
             reason = abandon_reason or f"the task now runs job template {template.label}"
             runs = self.find_recorded_runs(context)
@@ -403,9 +402,12 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
                 raise
             self.log.warning("%s", error)
             earlier = _recorded_instances(state)
-        self._previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
+        self.ownership.previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
-        kept = self._select_kept(state, earlier, found, wait)
+        if self.ownership.has_left_runs_active(context) and abandon_reason is None:
+            kept: Mapping[str, _Instance] = {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
+        else:
+            kept = self._select_kept(state, earlier, found, wait)
         instances = _assign_instances(earlier, kept, digests)
         if self.restart_failed_runs and not all(instance.job_id for instance in instances):
             instances = none_kept
@@ -422,7 +424,10 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         """Return the instances of an earlier try that need not be started again, by job id."""
         if not wait and state.abandon_reason is None:
             # Their outcomes are irrelevant without a wait.
-            return {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
+            instances = [found.get(instance.job_id, instance) for instance in earlier if instance.job_id]
+            return {
+                i.job_id: i for i in instances if i.run is None or not was_stopped_by_task(self.client, i.run, state)
+            }
         kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, state)}
         if self.restart_failed_runs and len(kept) < len(earlier) == len(found):
             active = [instance for instance in found.values() if instance.is_active]
@@ -531,11 +536,9 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         decision = tracking.decide_outcome(run, self.client.runs.events(run.run_id))
         return decision.outcome is Outcome.SUCCEEDED and decision.is_confirmed
 
-    def runs_to_stop_on_kill(self, known: Mapping[str, int]) -> Mapping[str, int]:
+    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
         """Return the runs that this task started, kept or is starting."""
-        runs = known or {**self._kept, **self._runs_of_unconfirmed_start()}
-        # Before it is decided which earlier runs are resumed, a kill stops all of them.
-        return runs or (self._previous if self.was_killed else {})
+        return known or {**self._kept, **self._runs_of_unconfirmed_start()}
 
     def _runs_of_unconfirmed_start(self) -> dict[str, int]:
         if self._intent is None:
@@ -553,7 +556,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         """Start the missing instances, and return all instances."""
         state = self.ownership.state(context)
         self._kept = {instance.job_id: instance.run_count for instance in instances if instance.is_active}
-        self._previous = {}
+        self.ownership.previous = {}
 
         def save(start: Any) -> None:
             recorded = [instance.to_json() for instance in instances]

@@ -217,10 +217,8 @@ class ControlHubRunsTrigger(ControlHubTrigger):
         """Stop those of the runs that have not ended and that this task started."""
         self._unpack()
         runs = {run.job_id: run.run_count for run in self._run_refs if run.job_id not in (self.joined or ())}
-        if len(self._run_refs) == 1:
-            stopped = [i for i, n in runs.items() if client.runs.stop_run(i, n, max_wait=KILL_MAX_WAIT, force=force)]
-        else:
-            stopped = client.runs.stop_many(runs, max_wait=KILL_MAX_WAIT, force=force)
+        in_bulk = len(self._run_refs) > 1
+        stopped = client.runs.stop_runs(runs, in_bulk=in_bulk, max_wait=KILL_MAX_WAIT, force=force)
         if force:
             client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in stopped}, max_wait=KILL_MAX_WAIT)
         return bool(stopped)

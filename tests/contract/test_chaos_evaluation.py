@@ -18,6 +18,7 @@ from tests.chaos.report import describe_violations, result_table
 from tests.chaos.runner import Result
 from tests.chaos.seed import write_seed
 from tests.chaos.task_table import parse_results
+from tests.chaos.user_actions import STOP_TIMEOUT
 from tests.contract.chaos_histories import NOON, OWN, history, run, stopped_at, success
 
 FAILED = TaskOutcome("failed", tries=3)
@@ -126,7 +127,7 @@ INVALID = {
     ),
     "a run stopped too late": (
         Guarantee.NO_ORPHANS,
-        history(Kind.MARKED_FAILED, FAILED, [stopped_at(90)], acted_at=NOON + 3),
+        history(Kind.MARKED_FAILED, FAILED, [stopped_at(4 + STOP_TIMEOUT)], acted_at=NOON + 3),
     ),
     "a run that outlived a clear": (
         Guarantee.NO_ORPHANS,

@@ -16,6 +16,7 @@ from tests.chaos.collector import lost_calls
 from tests.chaos.evaluation import Guarantee, find_ambiguities, find_violations
 from tests.chaos.history import CaseHistory, LostCall, Run, RunState, Stop, TaskOutcome
 from tests.chaos.plan import Kind
+from tests.chaos.user_actions import STOP_TIMEOUT
 from tests.contract.chaos_histories import NOON, history, make_caller, run, success
 
 JOB = "Shared 00 A"
@@ -191,7 +192,7 @@ ILLEGAL: dict[str, tuple[Guarantee, list[CaseHistory]]] = {
     ),
     "a run started after the task was marked": (
         Guarantee.ONE_RUN,
-        [history(Kind.MARKED_BETWEEN, FAILED, [run(1, RunState.FAILED, at=70)], acted_at=NOON + 20)],
+        [history(Kind.MARKED_BETWEEN, FAILED, [run(1, RunState.FAILED, at=21 + STOP_TIMEOUT)], acted_at=NOON + 20)],
     ),
     "no run after the clear": (
         Guarantee.ONE_RUN,

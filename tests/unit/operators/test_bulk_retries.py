@@ -20,7 +20,16 @@ from airflow_provider_streamsets.control_hub import (
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator, ControlHubStopJobsOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
-from tests.unit.fakes.multi_job_hub import TEMPLATE_ID, MultiJobHub, active, errored, failed, job_id, succeeded
+from tests.unit.fakes.multi_job_hub import (
+    TEMPLATE_ID,
+    MultiJobHub,
+    active,
+    deactivating,
+    errored,
+    failed,
+    job_id,
+    succeeded,
+)
 from tests.unit.fakes.single_job_hub import HUB, ME, T0
 from tests.unit.fakes.task_runner import TaskRunner, patch_clock
 
@@ -535,6 +544,22 @@ def test_kill_before_start_request_claims_nothing(http, run, context, clock):
     with pytest.raises(ControlHubJobStateError, match="run 1, started by me@org"):
         run(ControlHubStartJobsOperator, job_ids=["a:org"])
     assert hub.done == []
+
+
+@pytest.mark.parametrize(
+    "script", [[succeeded()], [deactivating(), deactivating(), succeeded()]], ids=["stopped", "stopping"]
+)
+def test_clear_during_start_without_wait_starts_new_run_for_stopped_one(http, run, lost, clock, script):
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    arguments = {**A_AND_B, "wait_for_completion": False}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore_start(http, hub)
+    hub.add("a", script)
+    hub.after_start = {"a": [active(2)]}
+    hub.mark_stopped_by("me@org", "a")
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert [result["run_count"] for result in results] == [2, 1]
 
 
 @MODES

@@ -816,6 +816,14 @@ def test_rejects_invalid_rendered_retry_before_requests(http, hub, context):
     assert not http.request_history
 
 
+def test_clear_during_start_without_wait_replaces_stopped_instance(http, hub, run):
+    lose(http, hub, run, wait_for_completion=False)
+    end(hub, instance_1=succeeded())
+    hub.mark_stopped_by(ME, "instance-1")
+    result = run(wait_for_completion=False)
+    assert ids(result) == ["instance-4", "instance-2", "instance-3"]
+
+
 def test_retry_without_wait_keeps_all_instances(hub, run):
     hub.instance_scripts = [[failed()], [succeeded()], [active()]]
     first = run(wait_for_completion=False)
