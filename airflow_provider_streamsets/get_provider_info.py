@@ -64,5 +64,24 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "connection-types": [form_metadata()],
+        "config": {
+            "streamsets": {
+                "description": "Options of the StreamSets provider.",
+                "options": {
+                    "progress_interval": {
+                        "description": (
+                            "Seconds between two lines in the task log with the record counts and the throughput of "
+                            "the runs that a task waits for; 0 for none. With more than 600 deferred waits on a "
+                            "connection, a triggerer logs 10 of these lines a second, so that each wait has its line "
+                            "less often."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "300",
+                        "default": "60",
+                    }
+                },
+            }
+        },
         "extra-links": [f"{_PACKAGE}.links.job.ControlHubJobLink"],
     }

@@ -50,6 +50,7 @@ with DAG("streamsets_job_template", schedule=None, catchup=False, tags=["streams
         delete_after_completion=True,
         deferrable=True,
         poll_interval=5,
+        map_index_template="{{ task.runtime_parameters[0]['REGION'] }}",
     ).expand(runtime_parameters=parameter_sets.map(lambda parameters: [parameters]))
     # [END howto_run_job_template_mapped]
 

@@ -10,6 +10,7 @@ from airflow_provider_streamsets.control_hub.config import (
     DEFAULT_GATEWAY_TIMEOUT,
     DEFAULT_JOB_LINK,
     DEFAULT_LOGIN_URL,
+    DEFAULT_PROGRESS_INTERVAL,
     DEFAULT_TIMEOUT,
     ClientConfig,
 )
@@ -48,6 +49,8 @@ class ControlHubClient(Session):
     :param bulk_size: maximum number of ids in one bulk request
     :param gateway_timeout: seconds after which no gateway still delivers a request to Control Hub; a start, or another
         request that is not idempotent, is not sent again before
+    :param progress_interval: minimum seconds between two log lines with the record counts of runs that are waited for;
+        0 for none
     :param sleep: function that sleeps between attempts and polls; ``time.sleep`` by default
     :param credential_name: name of the credential at the start of a sentence in messages
     :param on_unauthorized: called when a previously accepted credential is rejected, with this client, the error and
@@ -72,6 +75,7 @@ class ControlHubClient(Session):
         max_attempts: int = 5,
         bulk_size: int = DEFAULT_BULK_SIZE,
         gateway_timeout: float = DEFAULT_GATEWAY_TIMEOUT,
+        progress_interval: float = DEFAULT_PROGRESS_INTERVAL,
         sleep: Callable[[float], None] | None = None,
         credential_name: str = "The credential",
         on_unauthorized: OnUnauthorized | None = None,
@@ -89,6 +93,7 @@ class ControlHubClient(Session):
             max_attempts=max_attempts,
             bulk_size=bulk_size,
             gateway_timeout=gateway_timeout,
+            progress_interval=progress_interval,
             sleep=sleep,
             credential_name=credential_name,
         )

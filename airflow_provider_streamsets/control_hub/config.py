@@ -19,6 +19,7 @@ DEFAULT_TIMEOUT = (10.0, 60.0)
 DEFAULT_BULK_SIZE = 250
 # Gateways usually time out after 60 seconds; some are configured for more.
 DEFAULT_GATEWAY_TIMEOUT = 120.0
+DEFAULT_PROGRESS_INTERVAL = 60.0
 DEFAULT_LOGIN_URL = "https://cloud.login.streamsets.com"
 DEFAULT_JOB_LINK = "{hub}/sch/jobs/detail/{job_id}"
 
@@ -46,6 +47,7 @@ class ClientConfig:
     max_attempts: int = 5
     bulk_size: int = DEFAULT_BULK_SIZE
     gateway_timeout: float = DEFAULT_GATEWAY_TIMEOUT
+    progress_interval: float = DEFAULT_PROGRESS_INTERVAL
     sleep: Callable[[float], None] | None = None
     credential_name: str = "The credential"
 

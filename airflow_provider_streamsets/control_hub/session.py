@@ -310,6 +310,11 @@ class Session:
         return self._credential.config.gateway_timeout
 
     @property
+    def progress_interval(self) -> float:
+        """Minimum seconds between two log lines with the record counts of runs that are waited for; 0 for none."""
+        return self._credential.config.progress_interval
+
+    @property
     def organization(self) -> str:
         """Id of the organization in the token."""
         return self._credential.organization

@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import AirflowConfigException
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_streamsets.control_hub.client import ControlHubClient, OnUnauthorized
 from airflow_provider_streamsets.control_hub.config import (
@@ -15,6 +20,7 @@ from airflow_provider_streamsets.control_hub.config import (
     DEFAULT_GATEWAY_TIMEOUT,
     DEFAULT_JOB_LINK,
     DEFAULT_LOGIN_URL,
+    DEFAULT_PROGRESS_INTERVAL,
     DEFAULT_TIMEOUT,
     ClientConfig,
 )
@@ -26,6 +32,8 @@ from airflow_provider_streamsets.params import format_value
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CREDENTIAL_GRACE_PERIOD = 300.0
 
@@ -69,6 +77,7 @@ class ConnectionSettings(ClientConfig):
                 bulk_size=_bulk_size(extra.get("bulk_size")),
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
                 gateway_timeout=_seconds(extra, "gateway_timeout", DEFAULT_GATEWAY_TIMEOUT),
+                progress_interval=_progress_interval(),
                 credential_name=f"The credential of connection '{conn_id}'",
             )
         except ControlHubConfigurationError as error:
@@ -102,6 +111,16 @@ class ConnectionSettings(ClientConfig):
             ) from None
         except ControlHubConfigurationError as error:
             raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
+
+
+def _progress_interval() -> float:
+    """Return Airflow's ``[streamsets] progress_interval``; the default if it is invalid, as only logs depend on it."""
+    try:
+        seconds = float(conf.getfloat("streamsets", "progress_interval", fallback=DEFAULT_PROGRESS_INTERVAL))
+    except AirflowConfigException as error:
+        log.warning("%s Using %g s.", error, DEFAULT_PROGRESS_INTERVAL)
+        return DEFAULT_PROGRESS_INTERVAL
+    return seconds if 0 <= seconds < math.inf else DEFAULT_PROGRESS_INTERVAL
 
 
 def _non_empty_fields(extra: Any) -> dict[str, Any]:

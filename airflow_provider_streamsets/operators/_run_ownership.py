@@ -52,7 +52,6 @@ _UNWAITED_STOP_MAX_WAIT = 15.0
 _RESTART_MAX_WAIT = 600.0
 _STOP_INTERVAL = 3.0
 _LEFT_RUNNING = "%s: left running because of %s='leave'."
-_TIMED_OUT = "the wait timed out"
 _RED_TOO_LONG = "RED for longer than fail_on_red_after"
 
 
@@ -83,6 +82,17 @@ class RunOwnership(RunPolicy):
     def stop_on_kill(self) -> bool:
         """Whether the runs are stopped when the task is killed."""
         return self.task.stop_on_kill
+
+    @property
+    def stops_on_timeout(self) -> bool:
+        """Whether the runs are stopped when the wait times out."""
+        return bool(self.task.on_timeout == "stop")
+
+    def record_stop_requests(self, runs: Mapping[str, int]) -> None:
+        """Save runs that the trigger has stopped, so that no second stop is sent."""
+        self._stop_requested.update(runs)
+        if runs:
+            self._record_stopped(runs)
 
     @property
     def until_active(self) -> bool:
@@ -221,8 +231,7 @@ class RunOwnership(RunPolicy):
                 if self.stop_on_kill:
                     self._stop_quickly(self.runs_to_stop_on_kill())
                 if self._has_abandoned_runs:
-                    self._record_stopped(self._stop_requested)
-                    state.abandon("the previous try was killed")
+                    self._record_kill(state)
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self.started}
                 if red:
@@ -248,12 +257,20 @@ class RunOwnership(RunPolicy):
         except Exception as cleanup_error:  # noqa: BLE001 - the task must fail with the first error
             self.log.error("Could not clean up the runs this task started: %s", cleanup_error)
 
+    def _record_kill(self, state: TaskState) -> None:
+        stopped = {**(state.values.get("stopped") or {}), **self._stop_requested}
+        try:
+            state.abandon("the previous try was killed", stopped=stopped)
+        except Exception as error:  # noqa: BLE001 - expected after a clear
+            # Airflow accepts no state from a task that was cleared or marked. The events of the runs show the stops.
+            self.log.info("Could not save that the runs were stopped; nothing needs to be done: %s", error)
+
     def _handle_red_runs_on_failure(self, context: Context, runs: Mapping[str, int], error: BaseException) -> None:
         """Stop runs that were ``RED`` for too long, even before a retry, which could not start others beside them."""
         if self.task.on_error == "leave":
             self.log.warning(
                 "%s: left running because of on_error='leave'; a retry of this task resumes the wait.",
-                _describe_runs(runs),
+                self.waiter.describe(runs),
             )
         else:
             self._stop_red_runs(context, runs)
@@ -267,7 +284,7 @@ class RunOwnership(RunPolicy):
         if not runs or (will_be_retried and not self.task.restart_failed_runs):
             return
         if self.task.on_error == "leave" and not will_be_retried:
-            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
+            self.log.warning(_LEFT_RUNNING, self.waiter.describe(runs), "on_error")
         else:
             self.abandon_runs(context, runs, "other runs failed")
 
@@ -315,9 +332,9 @@ class RunOwnership(RunPolicy):
         if is_deferral_timeout(error):
             self.handle_timeout(context, runs)
         elif self.task.on_error == "leave":
-            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_error")
+            self.log.warning(_LEFT_RUNNING, self.waiter.describe(runs), "on_error")
         elif will_be_retried:
-            self.log.warning("%s: left running for the next try of this task.", _describe_runs(runs))
+            self.log.warning("%s: left running for the next try of this task.", self.waiter.describe(runs))
         else:
             self.abandon_runs(context, runs, "the task failed with another error")
 
@@ -332,7 +349,9 @@ class RunOwnership(RunPolicy):
         if not runs:
             return True
         if self.task.on_error == "leave":
-            self.log.warning("%s: %s; left running because of on_error='leave'.", _describe_runs(runs), _RED_TOO_LONG)
+            self.log.warning(
+                "%s: %s; left running because of on_error='leave'.", self.waiter.describe(runs), _RED_TOO_LONG
+            )
             return True
         return self.stop_runs(runs, _RED_TOO_LONG)
 
@@ -355,9 +374,9 @@ class RunOwnership(RunPolicy):
         :param runs: run count by job id
         """
         if self.task.on_timeout == "stop":
-            self.abandon_runs(context, runs, _TIMED_OUT)
+            self.abandon_runs(context, runs, self.time.expiry)
         else:
-            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
+            self.log.warning(_LEFT_RUNNING, self.waiter.describe(runs), "on_timeout")
 
     def abandon_runs(self, context: Context, runs: Mapping[str, int], reason: str, **values: Any) -> None:
         """
@@ -381,16 +400,28 @@ class RunOwnership(RunPolicy):
         :param reason: a clause for the log
         :returns: False if Control Hub was unavailable, so that a retry makes sense
         """
-        self.log.warning("%s: stopping (%s).", _describe_runs(runs), reason)
+        pending = {i: count for i, count in runs.items() if self._stop_requested.get(i) != count}
+        if pending:
+            self.log.warning("%s: stopping (%s).", self.waiter.describe(pending), reason)
+        if len(pending) < len(runs):
+            requested = {i: count for i, count in runs.items() if i not in pending}
+            self.log.info("%s: stopped by the triggerer (%s).", self.waiter.describe(requested), reason)
         self._record_stopped(runs)
         after = self.force_stop_after
         try:
-            if after is None:
-                self.task.client.runs.stop_runs(runs, in_bulk=not self.task.has_one_run, max_wait=STOP_MAX_WAIT)
-            else:
+            if after is not None:
                 deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
                 tracking.stop_runs(
-                    self.task.client, runs, deadline, poll_interval=_STOP_INTERVAL, force_stop_after=after
+                    self.task.client,
+                    runs,
+                    deadline,
+                    poll_interval=_STOP_INTERVAL,
+                    force_stop_after=after,
+                    requested=runs.keys() - pending.keys(),
+                )
+            elif pending:
+                tracking.request_stops(
+                    self.task.client, pending, in_bulk=not self.task.has_one_run, max_wait=STOP_MAX_WAIT
                 )
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
@@ -421,10 +452,10 @@ class RunOwnership(RunPolicy):
             poll_interval=_STOP_INTERVAL,
             force_stop_after=self.force_stop_after,
         )
-        self.log.info("%s: stopped by this task.", _describe_runs(runs))
+        self.log.info("%s: stopped by this task.", self.waiter.describe(runs))
 
     def _log_not_stopped(self, runs: Mapping[str, int], error: Exception) -> None:
-        self.log.error("%s: could not be stopped and may still be active: %s", _describe_runs(runs), error)
+        self.log.error("%s: could not be stopped and may still be active: %s", self.waiter.describe(runs), error)
 
     def kill_client(self) -> ControlHubClient:
         """Return a client with short time-outs for a killed task."""
@@ -480,11 +511,11 @@ class RunOwnership(RunPolicy):
         if not is_timeout:
             self._stop_quickly(runs)
         elif self.task.on_timeout == "stop":
-            self._stop_quickly(runs, f"{_describe_runs(runs)}: stopping ({_TIMED_OUT}).")
+            self._stop_quickly(runs, self.time.execution_expiry)
         elif runs:
-            self.log.warning(_LEFT_RUNNING, _describe_runs(runs), "on_timeout")
+            self.log.warning(_LEFT_RUNNING, self.waiter.describe(runs), "on_timeout")
 
-    def _stop_quickly(self, runs: Mapping[str, int], message: str = "") -> None:
+    def _stop_quickly(self, runs: Mapping[str, int], reason: str = "the task was killed") -> None:
         """Request the stops of runs within a few seconds, without waiting for them."""
         known = self._stop_requested.items() | self._stopped.items()
         runs = {job_id: count for job_id, count in runs.items() if (job_id, count) not in known}
@@ -494,8 +525,8 @@ class RunOwnership(RunPolicy):
         self._stop_requested.update(runs)
         client, force = self.kill_client(), self.force_stop_after == 0
         try:
-            stopped = client.runs.stop_runs(
-                runs, in_bulk=not self.task.has_one_run, max_wait=_KILL_MAX_WAIT, force=force
+            stopped = tracking.request_stops(
+                client, runs, in_bulk=not self.task.has_one_run, max_wait=_KILL_MAX_WAIT, force=force
             )
         except Exception as error:  # noqa: BLE001 - it would surface anywhere in the code that the kill interrupted
             self._log_not_stopped(runs, error)
@@ -503,7 +534,7 @@ class RunOwnership(RunPolicy):
             for job_id in runs:
                 self._stop_requested.pop(job_id, None)
         else:
-            self.log.warning(message or f"The task was killed; stopping {_name_runs(runs)}.")
+            self.log.warning("%s: stopping (%s).", self.waiter.describe(runs), reason)
             if force:
                 # A run that failed by itself keeps its error.
                 forced = {job_id: runs[job_id] for job_id in stopped}
@@ -560,24 +591,8 @@ class RunStop(RunPolicy):
         try:
             forced = self.task.client.runs.stop_many(runs, max_wait=STOP_MAX_WAIT, force=True)
         except ControlHubError as error:
-            self.log.error("%s: could not force the stop: %s", _describe_runs(runs), error)
+            self.log.error("%s: could not force the stop: %s", self.waiter.describe(runs), error)
             return not isinstance(error, ControlHubUnavailableError)
         self.forced.update({job_id: runs[job_id] for job_id in forced})
         self.log.warning("Forcing the stop of %d runs that have not ended after force_stop_after.", len(forced))
         return True
-
-
-def _describe_runs(runs: Mapping[str, int]) -> str:
-    """Return a label of runs for the start of a message."""
-    if len(runs) == 1:
-        ((job_id, run_count),) = runs.items()
-        return f"Job {job_id} run {run_count}"
-    return f"{len(runs)} runs"
-
-
-def _name_runs(runs: Mapping[str, int]) -> str:
-    """Return a label of runs for the middle of a message, as triggers use it."""
-    if len(runs) == 1:
-        ((job_id, run_count),) = runs.items()
-        return f"run {run_count} of job {job_id}"
-    return f"{len(runs)} runs"

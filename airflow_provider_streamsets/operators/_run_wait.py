@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowTaskTim
 
 from airflow_provider_streamsets import params, triggers
 from airflow_provider_streamsets.control_hub import tracking
-from airflow_provider_streamsets.control_hub._messages import join_truncated
+from airflow_provider_streamsets.control_hub._messages import join_truncated, runs_label
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
@@ -102,6 +102,18 @@ class TaskTime:
         limit, wait_timeout = self._execution_timeout, self._task.rendered.wait_timeout
         return limit is not None and (wait_timeout is None or limit < wait_timeout)
 
+    @property
+    def expiry(self) -> str:
+        """A clause that says that the earliest deadline has been reached, for the log."""
+        if self.is_execution_timeout:
+            return self.execution_expiry
+        return f"wait_timeout of {min(self.limits):g} s reached" if self.limits else "the wait timed out"
+
+    @property
+    def execution_expiry(self) -> str:
+        """A clause that says that ``execution_timeout`` has been reached, for the log."""
+        return f"execution_timeout of {self._execution_timeout or 0:g} s reached"
+
     def sleep(self, seconds: float) -> None:
         """
         Sleep, and raise an error if the task is killed meanwhile.
@@ -165,6 +177,18 @@ class RunPolicy:
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task stopped: run count by job id."""
         return {}
+
+    @property
+    def stops_on_timeout(self) -> bool:
+        """Whether the runs are stopped when the wait times out."""
+        return False
+
+    def record_stop_requests(self, runs: Mapping[str, int]) -> None:
+        """
+        Remember runs that the trigger has stopped, before :meth:`on_timeout` is called with them.
+
+        :param runs: run count by job id
+        """
 
     def on_first_failure(self, group: tracking.RunGroup) -> bool:
         """
@@ -244,6 +268,8 @@ class RunWaiter:
         """The runs that the task waits for, as far as they were polled."""
         self.watched: dict[str, int] = {}
         """The runs that the task waits for: run count by job id."""
+        self.job_names: dict[str, str] = {}
+        """The names of the jobs, by id, as far as they are known."""
         self._red: set[str] = set()
 
     def polling_client(self, time_left: Callable[[], float] | None = None) -> ControlHubClient:
@@ -267,6 +293,7 @@ class RunWaiter:
         :param until_failure: act on the first failure
         """
         self.watched = {run.job_id: run.run_count for run in runs}
+        self.record_names(runs)
         metrics_timeout, force_unfinished_after = self.metrics_timeout_for(*jobs), self.policy.force_unfinished_after
         if self.task.deferrable and runs:
             self.defer(
@@ -286,6 +313,18 @@ class RunWaiter:
             until_failure=until_failure,
             force_unfinished_after=force_unfinished_after,
         )
+
+    def record_names(self, runs: Iterable[RunRef]) -> None:
+        """Remember the names of jobs, for log lines about their runs."""
+        self.job_names.update({run.job_id: run.job_name for run in runs if run.job_name})
+
+    def describe(self, runs: Mapping[str, int]) -> str:
+        """
+        Return the beginning of a log line about runs.
+
+        :param runs: run count by job id
+        """
+        return runs_label(runs, self.job_names)
 
     def metrics_timeout_for(self, *jobs: Job) -> float:
         """Return the maximum seconds to wait for the final metrics of runs of these jobs."""
@@ -334,6 +373,9 @@ class RunWaiter:
             others.raise_error()
             if others.reason is triggers.RunsWaitReason.TIMEOUT:
                 self.wait_for_ends(self._with_names(others.runs, 0.0), Deadline(0.0, total=others.timeout))
+            ended = [report.summary for report in others.reports.values()]
+            # Airflow overwrites the trigger's log when the task is deferred again.
+            self.log.info("The wait for runs of other callers is over: %s.", "; ".join(ended) or len(others.runs))
         return others
 
     def wait_for_ends(self, runs: Sequence[RunRef], deadline: Deadline) -> tracking.RunGroup:
@@ -534,6 +576,7 @@ class RunWaiter:
                 wait_for="active" if self.policy.until_active else "completion",
                 fail_on_red_after=self.policy.fail_on_red_after,
                 stop_on_kill=self.policy.stop_on_kill and len(joined) < len(runs),
+                timeout_reason=self.policy.time.expiry if self.policy.stops_on_timeout else None,
             )
         return triggers.ControlHubRunsTrigger(
             control_hub_conn_id=self.task.control_hub_conn_id,
@@ -550,16 +593,22 @@ class RunWaiter:
         wait = triggers.RunsWaitEvent.from_payload(event)
         self.policy.time.restore(wait.deadline)
         self.watched = wait.run_counts
+        self.record_names(wait.runs)
         self.policy.forced = {job_id: self.watched[job_id] for job_id in wait.forced if job_id in self.watched}
-        with self._failed_wait(context, self._still_active, is_resumed=True):
+        stopped = {job_id: self.watched[job_id] for job_id in wait.stopped if job_id in self.watched}
+        self.policy.record_stop_requests(stopped)
+        with self._failed_wait(context, lambda: {**self._still_active(), **stopped}, is_resumed=True):
             wait.raise_error()
         runs = self._with_names(wait.runs, min(max(wait.time_left(), 0.0), _NAMES_MAX_WAIT))
+        self.record_names(runs)
         self._red = {job_id for job_id, report in wait.reports.items() if report.red_for is not None}
         if wait.needs_action:
             self._act_and_defer_again(wait, runs)
         time_left = None if wait.deadline is None else max(wait.time_left(), _RESUMED_MAX_WAIT)
         if wait.reason is triggers.RunsWaitReason.TIMEOUT:
             time_left = 0.0
+        if stopped or wait.stop_failed:
+            self._raise_timeout(context, wait, runs, stopped)
         return self._poll_until_done(
             context,
             runs,
@@ -569,6 +618,24 @@ class RunWaiter:
             metrics_timeout=0.0,
             resumed=wait,
         )
+
+    def _raise_timeout(
+        self, context: Context, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef], stopped: Mapping[str, int]
+    ) -> None:
+        """Raise the error of a wait whose runs the trigger has stopped; they must not count as stopped by others."""
+        group = self.group = self.new_group(runs, wait, metrics_timeout=0.0, stopped=stopped)
+        try:
+            group.poll(skip_metrics_wait=True)
+        except ControlHubError as error:
+            self.log.warning("%s Treating the runs as active.", error)
+        late = {**group.unfinished, **stopped}
+        if wait.stop_failed:
+            outcomes = {job_id: report.outcome for job_id, report in group.reports.items()}
+            late.update({i: count for i, count in self.watched.items() if outcomes.get(i) is Outcome.STOPPED})
+        if late:
+            with self._failed_wait(context, lambda: late, is_resumed=True):
+                statuses = {**dict.fromkeys(late.keys() - group.unfinished.keys(), ""), **wait.stopped}
+                raise group.timed_out(wait.timeout, {i: statuses[i] for i in statuses if i not in wait.active})
 
     def _still_active(self) -> dict[str, int]:
         """Return those of the runs that have not ended, as far as is known: run count by job id."""
@@ -642,8 +709,6 @@ class RunWaiter:
         """
         failed = [report for report in group.reports.values() if report.outcome is Outcome.FAILED]
         stopped = [report for report in group.reports.values() if report.outcome is Outcome.STOPPED]
-        for report in failed[:_MAX_LOGGED_FAILURES]:
-            self.log.error(report.details())
         reasons = [report.summary for report in failed]
         reasons += [str(error).removesuffix(".") for error in group.unresolved.values()]
         if stopped and not accept_stopped:
@@ -659,6 +724,10 @@ class RunWaiter:
             return list(group.results())
         results = list(group.results())
         self.task.push_results(context, results)
+        logged = [report for report in failed if report.outcome is Outcome.FAILED][:_MAX_LOGGED_FAILURES]
+        names = tracking.fetch_names(self.task.client, *logged) if logged else {}
+        for report in logged:
+            self.log.error(report.details(names))
         if len(group.runs) == 1:
             raise failed[0].failure(hint)
         failures = [report.failure() for report in failed]

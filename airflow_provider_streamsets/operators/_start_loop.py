@@ -85,6 +85,7 @@ def start_jobs(task: StartsJobs, context: Context, jobs: Mapping[str, Job]) -> b
     :raises ControlHubError: if Control Hub rejects the start for another reason than another caller's start
     """
     attempts_remaining, waiter = _MAX_START_ATTEMPTS, task.ownership.waiter
+    waiter.job_names.update({job_id: job.name for job_id, job in jobs.items()})
     while jobs:
         jobs = waiter.wait_until_stable(jobs.values(), task.refetch_jobs)
         runs = {job_id: job.current_run for job_id, job in jobs.items() if job.current_run is not None}
@@ -127,7 +128,7 @@ def _resolve_conflicts(
     for job_id, run in running.items():
         task.log.warning(
             "Job %s is already running: %s; applying if_running='%s'.",
-            jobs[job_id].label,
+            jobs[job_id].title,
             describe_run(run),
             task.if_running,
         )
@@ -172,7 +173,7 @@ def log_and_acknowledge(client: ControlHubClient, jobs: Mapping[str, Job], log: 
     """
     for run in client.runs.acknowledge(jobs, max_wait=_ACKNOWLEDGEMENT_MAX_WAIT):
         log.warning(
-            "Job %s run %d: acknowledged its error: %s", jobs[run.job_id].label, run.run_count, run.error_message
+            "Job %s run %d: acknowledged its error: %s", jobs[run.job_id].title, run.run_count, run.error_message
         )
 
 

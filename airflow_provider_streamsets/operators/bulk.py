@@ -330,7 +330,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         self._own.update(started)
         self._record_own(context)
         for job_id, run in started.items():
-            self.log.info("Job %s run %d: started.", jobs[job_id].label, run.run_count)
+            self.log.info("Job %s run %d: started.", jobs[job_id].title, run.run_count)
 
     def _save_starts(
         self,

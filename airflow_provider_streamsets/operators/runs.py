@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
@@ -294,12 +294,12 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             return None
         context["ti"].xcom_push(key="run_count", value=run.run_count)
         if not wait or self.ownership.has_left_runs_active(context):
-            self.log.info("Job %s run %d: already started, not starting another run.", job.label, run.run_count)
+            self.log.info("Job %s run %d: already started, not starting another run.", job.title, run.run_count)
             return self._finish_result(context, tracking.unfinished_result(job.job_id, job.name, run))
         if decision.is_own:
             self.ownership.record_started(context, {run.job_id: run.run_count}, {run.job_id: run})
         if decision.action is ResumeAction.WAIT:
-            self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.label, run.run_count)
+            self.log.info("Job %s run %d: resuming the wait, not starting another run.", job.title, run.run_count)
             emit_resume_stats(self, "reconnect_success")
             return self._wait_for_run(context, job, run)
         return self._evaluate_ended_run(context, job, run, is_own=decision.is_own)
@@ -315,7 +315,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             self.log.info("The previous try's run succeeded; returning its result.")
             emit_resume_stats(self, "already_succeeded")
             return self._finish(context, report)
-        self.log.warning(report.details())
+        self.log.warning(self._details(report))
         self.log.info("The previous try's run did not succeed; starting another run.")
         emit_resume_stats(self, "terminal_resubmit")
         if is_own and run.status == "INACTIVE_ERROR":
@@ -407,7 +407,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         (job,) = jobs.values()
         if self.rendered.reset_offsets:
             self.client.offsets.reset([job.job_id])
-            self.log.info("Job %s: reset the offsets.", job.label)
+            self.log.info("Job %s: reset the offsets.", job.title)
         runtime_parameters = self.rendered.runtime_parameters
         state = self.ownership.state(context)
 
@@ -431,7 +431,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         self.ownership.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
         self.log.info(
             "Job %s run %d: started%s.",
-            job.label,
+            job.title,
             run.run_count,
             f" with runtime parameters {sorted(runtime_parameters)}" if runtime_parameters else "",
         )
@@ -454,7 +454,8 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             raise self._report_failure(
                 context, report, "Set accept_stopped=True to accept stopped runs." if is_stopped else ""
             )
-        self.log.info(report.summary)
+        self._record_summary(context, report)
+        self.log.info(": ".join(filter(None, [report.summary, report.brief])))
         if report.outcome is None:
             return self._finish_result(context, report.to_result())
         if report.run.error_message:
@@ -466,9 +467,18 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
 
     def _report_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
         """Push the result of a run that did not succeed to XCom, and return its error."""
-        self.log.error(report.details())
+        self._record_summary(context, report)
         self.push_failed_result(context, report.to_result())
+        self.log.error(self._details(report))
         return report.failure(hint)
+
+    @staticmethod
+    def _record_summary(context: Context, report: tracking.RunReport) -> None:
+        """Let `map_index_template`, which Airflow renders after the execution, show what the run has done."""
+        cast("dict[str, Any]", context)["run_summary"] = ", ".join(filter(None, [report.ending, report.brief]))
+
+    def _details(self, report: tracking.RunReport) -> str:
+        return report.details(tracking.fetch_names(self.client, report))
 
     def _finish_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Emit asset events, complete the saved state, and return the result."""
@@ -491,8 +501,8 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
                 issues=error.issues,
             ) from error
         if not evaluation.is_satisfied:
-            self.log.info(report.details())
             self.log.error("Metrics not as expected: %s.", evaluation.text)
+            self.log.info(self._details(report))
             raise ControlHubExpectationError(
                 f"{report.summary}, but its metrics are not as expected: {evaluation.text}."
             )

@@ -614,7 +614,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
                 withdraw()
             raise
         for job in jobs:
-            self.log.info("Job %s: started as instance of job template %s.", job.label, template.label)
+            self.log.info("Job %s: started as instance of job template %s.", job.title, template.title)
         started = iter(jobs)
         instances = [i if i.job_id else _Instance.from_job(i.digest, next(started)) for i in instances]
         state.add(instances=[instance.to_json() for instance in instances])

@@ -63,6 +63,8 @@ class SharedStatusPoller(RequestSender):
         self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
         super().__init__(client, Backoff.from_schedule(self._poll_schedule, asyncio.get_running_loop().time), refresh)
         self._user_count = 0
+        self.subscription_count = 0
+        """Number of open subscriptions."""
         self._jobs: dict[str, WatchedJob] = {}
         # Heap of jobs by due time; outdated entries are dropped when they come up.
         self._queue: list[tuple[float, int, WatchedJob]] = []
@@ -85,7 +87,11 @@ class SharedStatusPoller(RequestSender):
         """Handle that the last user has left."""
 
     def subscribe(
-        self, runs: Mapping[str, int], interval: float, notify_on: NotifyOn = NotifyOn.CHANGES
+        self,
+        runs: Mapping[str, int],
+        interval: float,
+        notify_on: NotifyOn = NotifyOn.CHANGES,
+        progress_interval: float = 0.0,
     ) -> Subscription:
         """
         Subscribe to the statuses of jobs. The subscription must be closed.
@@ -93,12 +99,13 @@ class SharedStatusPoller(RequestSender):
         :param runs: job id and run count of each run
         :param interval: seconds between two polls of a run; new runs are polled more often
         :param notify_on: which polls notify the subscriber
+        :param progress_interval: seconds after which a poll without changes notifies the subscriber, too; 0 for never
         :raises ValueError: if an argument is invalid; it would otherwise fail polling for all subscribers
         """
         if not 0 < float(interval) < float("inf"):
             raise ValueError(f"'interval' must be a number of seconds above 0, got {interval!r}.")
         run_counts = {str(job_id): int(run_count) for job_id, run_count in runs.items()}
-        subscription = Subscription(self, float(interval), notify_on)
+        subscription = Subscription(self, float(interval), notify_on, progress_interval)
         now = self.now()
         for job_id, run_count in run_counts.items():
             job = self._jobs.get(job_id)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Share of an interval by which a poll may be too early and still notify the subscriber.
 _TOLERANCE = 0.5
+# The same for the interval of progress reports.
+_PROGRESS_TOLERANCE = 0.1
+# Maximum number of progress reports per second, as each becomes a line in the log.
+_PROGRESS_RATE = 10
 
 
 class WatchedJob:
@@ -79,8 +83,10 @@ class JobSubscription:
         if now - self.notified_at < self.subscription.interval * (1 - _TOLERANCE):
             return False
         notify_on = self.subscription.notify_on
-        return notify_on is NotifyOn.EVERY_POLL or (
-            notify_on is NotifyOn.LIVE_COUNTS and result.lacks_counts(time.time())
+        return (
+            notify_on is NotifyOn.EVERY_POLL
+            or (notify_on is NotifyOn.LIVE_COUNTS and result.lacks_counts(time.time()))
+            or now - self.notified_at >= self.subscription.progress_interval
         )
 
     def notify(
@@ -148,19 +154,24 @@ class Subscription(Wakeup):
     :param poller: the poller, which the subscription keeps open until it is closed
     :param interval: seconds between two polls of a run
     :param notify_on: which polls notify the subscriber
+    :param progress_interval: seconds after which a poll without changes notifies, too; 0 for never
     """
 
-    __slots__ = ("_end", "_poller", "_subscriptions", "_updates", "interval", "notify_on")
+    __slots__ = ("_end", "_poller", "_progress_interval", "_subscriptions", "_updates", "interval", "notify_on")
 
-    def __init__(self, poller: SharedStatusPoller, interval: float, notify_on: NotifyOn) -> None:
+    def __init__(
+        self, poller: SharedStatusPoller, interval: float, notify_on: NotifyOn, progress_interval: float
+    ) -> None:
         super().__init__()
         self.interval = interval
         self.notify_on = notify_on
+        self._progress_interval = progress_interval
         self._poller: SharedStatusPoller | None = poller
         self._subscriptions: dict[str, JobSubscription] = {}
         # The latest update of each job. None saves memory, as most subscriptions have no updates most of the time.
         self._updates: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
+        poller.subscription_count += 1
         poller.__enter__()
 
     def __enter__(self) -> Subscription:
@@ -168,6 +179,15 @@ class Subscription(Wakeup):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def progress_interval(self) -> float:
+        """Seconds after which a poll without changes notifies, too; more if the log would get too many lines."""
+        if not self._progress_interval or self._poller is None:
+            return float("inf")
+        return max(
+            self._progress_interval * (1 - _PROGRESS_TOLERANCE), self._poller.subscription_count / _PROGRESS_RATE
+        )
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
         """Add a job, and return its subscription."""
@@ -179,6 +199,7 @@ class Subscription(Wakeup):
         self.unsubscribe(list(self._subscriptions))
         poller, self._poller = self._poller, None
         if poller is not None:
+            poller.subscription_count -= 1
             poller.__exit__()
 
     def unsubscribe(self, job_ids: Iterable[str]) -> None:

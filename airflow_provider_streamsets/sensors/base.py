@@ -54,6 +54,18 @@ _FAIL_METHOD = "__fail__"
 _FIRST_POLL_TIMEOUT = 10.0
 
 
+class _WaitFailed(AirflowSkipException):
+    """
+    Ends Airflow's poke loop without its message that the success criteria are met, whatever the sensor's parameters.
+
+    :param outcome: the result of the wait
+    """
+
+    def __init__(self, outcome: Any) -> None:
+        super().__init__("The wait has ended without success.")
+        self.outcome = outcome
+
+
 class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     """
     Base class of the sensors that wait for a run of a job.
@@ -275,6 +287,10 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         """
         raise NotImplementedError
 
+    def is_success(self, outcome: Any) -> bool:
+        """Return whether the task succeeds with the result of the wait."""
+        raise NotImplementedError
+
     def finish(self, context: Context, outcome: Any) -> Any:
         """Return the task's result, or fail or skip the task, according to the result of the wait."""
         raise NotImplementedError
@@ -301,6 +317,8 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
             )
         try:
             outcome = super().execute(context)
+        except _WaitFailed as failed:
+            outcome = failed.outcome
         except (AirflowSensorTimeout, AirflowSkipException, ControlHubError) as error:
             self._unpin(context)
             if isinstance(error.__cause__, AirflowTaskTimeout):
@@ -385,7 +403,11 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         return validate_run_selection(self.run_count, self.started_after, self.next_run, rendered=True)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll the run once. A poll that fails because Control Hub is unreachable does not end the wait."""
+        """
+        Poll the run once. A poll that fails because Control Hub is unreachable does not end the wait.
+
+        :raises AirflowSkipException: if the wait has ended without success; :meth:`execute` fails or skips the task
+        """
         if self._tracker is None:
             is_stateless = self.reschedule and task_state_store(context) is None
             if is_stateless and self._was_rescheduled:
@@ -406,6 +428,8 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
             result = self.poll_once(self._tracker)
         self._save_found_run(context)
         self._save_progress(context, self.progress(self._tracker))
+        if result.is_done and not self.is_success(result.xcom_value):
+            raise _WaitFailed(result.xcom_value)
         return result
 
     def _save_found_run(self, context: Context) -> None:

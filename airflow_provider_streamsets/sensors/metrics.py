@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub.errors import ControlHubExpectation
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
-from airflow_provider_streamsets.sensors.result import FinalState, result_of_metrics
+from airflow_provider_streamsets.sensors.result import FinalState, SensorResult, result_of_metrics
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -236,9 +236,16 @@ class ControlHubJobMetricSensor(ControlHubRunSensor):
         """Return the result of the metrics."""
         return triggers.MetricWaitEvent.from_payload(event).result_or_raise()
 
+    def is_success(self, outcome: tracking.MetricResult) -> bool:
+        """Return whether the metrics satisfy the conditions."""
+        return self._result(outcome).final_state is FinalState.SUCCESS
+
+    def _result(self, outcome: tracking.MetricResult) -> SensorResult:
+        return result_of_metrics(outcome, on_run_end=self.on_run_end)
+
     def finish(self, context: Context, outcome: tracking.MetricResult) -> dict[str, Any]:
         """Return the metrics that satisfy the conditions, or fail or skip the task."""
-        sensor_result = result_of_metrics(outcome, on_run_end=self.on_run_end)
+        sensor_result = self._result(outcome)
         if sensor_result.final_state is FinalState.SUCCESS:
             self.log.info(sensor_result.message)
             return sensor_result.result

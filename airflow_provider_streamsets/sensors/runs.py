@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.base import ControlHubRunSensor
-from airflow_provider_streamsets.sensors.result import FinalState, result_of_run
+from airflow_provider_streamsets.sensors.result import FinalState, SensorResult, result_of_run
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -157,9 +157,16 @@ class ControlHubJobRunSensor(ControlHubRunSensor):
         """Return the report of the run."""
         return triggers.RunsWaitEvent.from_payload(event).report_or_raise()
 
+    def is_success(self, outcome: tracking.RunReport) -> bool:
+        """Return whether the run has an outcome that the task accepts."""
+        return self._result(outcome).final_state is FinalState.SUCCESS
+
+    def _result(self, outcome: tracking.RunReport) -> SensorResult:
+        return result_of_run(outcome, accept_stopped=self.rendered.accept_stopped)
+
     def finish(self, context: Context, outcome: tracking.RunReport) -> dict[str, Any]:
         """Return the run's result, or fail with its error."""
-        sensor_result = result_of_run(outcome, accept_stopped=self.rendered.accept_stopped)
+        sensor_result = self._result(outcome)
         if sensor_result.final_state is FinalState.SUCCESS:
             self.log.info(sensor_result.message)
             return sensor_result.result

@@ -14,7 +14,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import MIN_DEFERRAL_SECONDS, is_still_deferred
-from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubRunTimeoutError,
+)
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, connection_settings
 from airflow_provider_streamsets.triggers.arguments import StoredArguments, ignore_unknown_arguments, trigger_fields
 
@@ -108,6 +112,11 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         """Description of the awaited runs for messages, such as "run 4 of job ..."."""
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """The awaited runs for the beginning of a log line."""
+        return self.description[:1].upper() + self.description[1:]
+
     def wait(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Coroutine[Any, Any, Any]:
         """
         Wait for the runs.
@@ -154,7 +163,11 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             with shared_poller(settings) as poller:
                 if self.is_credential_accepted:
                     poller.client.mark_accepted()
-                event = self.event(await self.wait(poller, deadline))
+                try:
+                    event = self.event(await self.wait(poller, deadline))
+                except ControlHubRunTimeoutError as error:
+                    event = self.failure(error)
+                event = await self.before_resumption(event, poller)
         except Exception as error:  # noqa: BLE001 - becomes the event
             event = self._event_of_error(error)
         await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
@@ -174,9 +187,11 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         result: _Result | None = None
         try:
             with poller.subscribe(
-                {tracker.job_id: tracker.run_count}, self.poll_interval, tracker.notify_on
+                {tracker.job_id: tracker.run_count}, self.poll_interval, tracker.notify_on, tracker.progress_interval
             ) as subscription:
                 while result is None and not tracker.has_ended:
+                    if tracker.progress_interval:
+                        tracker.progress_interval = subscription.progress_interval
                     # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
                     if _deliver(tracker, await subscription.next(deadline.remaining)):
                         result = await poller.run_query(tracker.resolve, deadline.remaining)
@@ -190,6 +205,16 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             result = await _last_poll(tracker, poller)
         if result is None:
             raise tracker.timed_out(self.timeout)
+        return result
+
+    async def before_resumption(self, event: Any, poller: SharedStatusPoller) -> Event:
+        """
+        Act on the end of the wait, and return the event to resume the task with.
+
+        :param event: event of the wait
+        :param poller: poller of the connection
+        """
+        result: Event = event
         return result
 
     def _parse_booleans(self) -> None:
@@ -251,7 +276,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
                     else "the state of the task could not be read",
                 )
                 return
-            self.log.warning("The task was killed; stopping %s.", self.description)
+            self.log.warning("%s: stopping (the task was killed).", self.label)
             if not await self._stop_with_retries(force=self.force_stop_after == 0):
                 self.log.info("Nothing to stop: %s already ended.", self.description)
             elif self.force_stop_after:

@@ -106,6 +106,8 @@ class RunsWaitEvent:
     :param metrics_timeout: maximum seconds to wait for the runs' final metrics
     :param error: why the wait failed
     :param forced: ids of the jobs whose runs the task has forced to stop
+    :param stopped: last statuses of the runs that the trigger has requested to stop after a timeout, by job id
+    :param stop_failed: whether the trigger tried to stop the runs, and may have stopped some of them
     :param active: ids of the jobs whose runs were active, in a wait for active runs
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
     :param reports: by job id, reports of runs for which the wait is over: that of the only run, and those of runs that
@@ -121,6 +123,8 @@ class RunsWaitEvent:
     metrics_timeout: float = 0.0
     error: errors.ControlHubError | None = None
     forced: tuple[str, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
+    stop_failed: bool = False
     active: tuple[str, ...] = ()
     red_since: Mapping[str, float] = field(default_factory=dict)
     reports: Mapping[str, RunReport] = field(default_factory=dict)
@@ -164,6 +168,8 @@ class RunsWaitEvent:
             "deadline": self.deadline,
             "metrics_timeout": self.metrics_timeout,
             "forced": list(self.forced),
+            "stopped": dict(self.stopped),
+            "stop_failed": self.stop_failed,
             "active": list(self.active),
             "red_since": dict(self.red_since),
             "reports": {job_id: report.to_dict() for job_id, report in self.reports.items()},
@@ -190,6 +196,8 @@ class RunsWaitEvent:
                 metrics_timeout=float(payload.get("metrics_timeout") or 0.0),
                 error=_error_from_payload(payload["error"]) if "error" in payload else None,
                 forced=tuple(map(str, payload.get("forced") or ())),
+                stopped={str(job_id): str(status) for job_id, status in dict(payload.get("stopped") or {}).items()},
+                stop_failed=bool(payload.get("stop_failed")),
                 active=tuple(map(str, payload.get("active") or ())),
                 red_since={str(job_id): float(at) for job_id, at in dict(payload.get("red_since") or {}).items()},
                 reports={

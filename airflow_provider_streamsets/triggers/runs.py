@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubError
+from airflow_provider_streamsets.control_hub._messages import run_label, runs_label
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunTimeoutError
 from airflow_provider_streamsets.control_hub.models import JobRun, Outcome, RunIdentity, RunRef
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.tracking.conditions import ViolationCheck, parse_conditions
+from airflow_provider_streamsets.control_hub.tracking.progress import Counts, Progress, describe_completion, sum_counts
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import request_stops
 from airflow_provider_streamsets.triggers.arguments import ignore_unknown_arguments
 from airflow_provider_streamsets.triggers.base import KILL_MAX_WAIT, ControlHubTrigger, EventLoopDeadline
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent, RunsWaitReason
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 
 # Concurrent queries of one wait, half of the poller's query threads. The others are for other waits.
 _CONCURRENT_CHECKS = 4
+# Seconds until a stop after a timeout must start, and to retry while Control Hub rejects it. Otherwise the resumed task
+# stops the runs.
+_TIMEOUT_STOP_MAX_DELAY = 10.0
+_TIMEOUT_STOP_MAX_WAIT = 60.0
 
 
 @ignore_unknown_arguments
@@ -56,6 +64,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     :param red_since: since when runs have been ``RED``, in epoch seconds, by job id
     :param red: by job id, reports of the runs that were abandoned because they were ``RED`` for too long, or only the
         number of those seconds; copied to the event
+    :param timeout_reason: why the runs are stopped when the deadline passes, for the log; None leaves them
     :param packed: the arguments about many runs, compressed by :mod:`~airflow_provider_streamsets.triggers.packing`
     """
 
@@ -71,6 +80,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     active: Sequence[str] | None = None
     red_since: Mapping[str, float] | None = None
     red: Mapping[str, Mapping[str, Any] | float] | None = None
+    timeout_reason: str | None = None
     packed: str | None = None
     _run_set: _RunSet | None = field(default=None, init=False)
 
@@ -81,8 +91,9 @@ class ControlHubRunsTrigger(ControlHubTrigger):
             return "many runs"
         runs = self.runs if isinstance(self.runs, (list, tuple)) else ()
         if len(runs) == 1 and isinstance(runs[0], (list, tuple)) and len(runs[0]) > 1:
-            job_id, run_count, *_ = runs[0]
-            return f"run {run_count} of job {job_id}"
+            job_id, run_count, *rest = runs[0]
+            job = f"'{rest[2]}'" if len(rest) > 2 and rest[2] else job_id
+            return f"run {run_count} of job {job}"
         return f"{len(runs) or 'no'} runs"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -152,7 +163,8 @@ class ControlHubRunsTrigger(ControlHubTrigger):
         # The final metrics of an ended run show as new counts.
         notify_on = NotifyOn.COUNTS if self.metrics_timeout else NotifyOn.CHANGES
         run_counts = {job_id: run.run_count for job_id, run in runs.items() if job_id not in run_set.done}
-        with poller.subscribe(run_counts, self.poll_interval, notify_on) as subscription:
+        progress_interval = poller.client.progress_interval
+        with poller.subscribe(run_counts, self.poll_interval, notify_on, progress_interval) as subscription:
             while run_set.unfinished:
                 if deadline.remaining == 0:
                     return RunsWaitReason.TIMEOUT
@@ -161,6 +173,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
                 await run_set.observe(
                     await _updates(subscription, deadline.remaining, force_at.remaining), deadline, force_at
                 )
+                run_set.log_progress(subscription.progress_interval)
                 if self.until_failure and run_set.has_failure and run_set.unfinished:
                     return RunsWaitReason.FIRST_FAILURE
                 if run_set.is_red_too_long:
@@ -213,15 +226,58 @@ class ControlHubRunsTrigger(ControlHubTrigger):
             reports=reports or {run.job_id: _red_report(run, red[run.job_id]) for run in runs if run.job_id in red},
         )
 
+    async def before_resumption(self, event: RunsWaitEvent, poller: SharedStatusPoller) -> RunsWaitEvent:
+        """Stop the runs after a timeout: it can take long until a worker is free for the task."""
+        has_timed_out = event.reason is RunsWaitReason.TIMEOUT or isinstance(event.error, ControlHubRunTimeoutError)
+        runs = self._runs_to_stop_on_timeout() if self.timeout_reason and has_timed_out else {}
+        if not runs:
+            return event
+        self.log.warning("%s: stopping (%s).", self._label(runs), self.timeout_reason)
+        # As the task would on a worker.
+        in_bulk = len(self._run_refs) > 1 or self.force_stop_after is not None
+        force = self.force_stop_after == 0
+        try:
+            stopped = await poller.run_query(
+                lambda: request_stops(
+                    poller.client, runs, in_bulk=in_bulk, max_wait=_TIMEOUT_STOP_MAX_WAIT, force=force
+                ),
+                _TIMEOUT_STOP_MAX_DELAY,
+            )
+        except (ControlHubError, asyncio.TimeoutError) as error:
+            self.log.info("The resumed task stops the runs: %s", error or "requests pause after failures.")
+            return replace(event, stop_failed=True)
+        last_seen = self._run_set.last_seen if self._run_set else {}
+        return replace(event, stopped={job_id: last_seen.get(job_id, "") for job_id in stopped})
+
+    def _runs_to_stop_on_timeout(self) -> dict[str, int]:
+        own, run_set = self._own_runs(), self._run_set
+        if run_set is None:
+            return own
+        # Not those that were RED for too long, which the task has stopped or left.
+        active = {*run_set.unfinished, *run_set.active}
+        return {job_id: run_count for job_id, run_count in own.items() if job_id in active}
+
+    @property
+    def label(self) -> str:
+        """The runs for the beginning of a log line."""
+        return self.description if self.packed is not None else self._label(self._own_runs())
+
+    def _label(self, runs: Mapping[str, int]) -> str:
+        return runs_label(runs, {run.job_id: run.job_name for run in self._run_refs})
+
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
         """Stop those of the runs that have not ended and that this task started."""
         self._unpack()
-        runs = {run.job_id: run.run_count for run in self._run_refs if run.job_id not in (self.joined or ())}
+        runs = self._own_runs()
         in_bulk = len(self._run_refs) > 1
-        stopped = client.runs.stop_runs(runs, in_bulk=in_bulk, max_wait=KILL_MAX_WAIT, force=force)
+        stopped = request_stops(client, runs, in_bulk=in_bulk, max_wait=KILL_MAX_WAIT, force=force)
         if force:
             client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in stopped}, max_wait=KILL_MAX_WAIT)
         return bool(stopped)
+
+    def _own_runs(self) -> dict[str, int]:
+        joined = set(self.joined or ())
+        return {run.job_id: run.run_count for run in self._run_refs if run.job_id not in joined}
 
 
 def run_tracker(trigger: ControlHubTrigger, poller: SharedStatusPoller, run: RunRef, **options: Any) -> RunTracker:
@@ -281,6 +337,7 @@ class _RunSet:
         log: Log,
     ) -> None:
         self._poller = poller
+        self._runs = runs
         self._run_counts = {job_id: run.run_count for job_id, run in runs.items()}
         self._identities = {job_id: run.identity for job_id, run in runs.items()}
         self._until_active = until_active
@@ -291,11 +348,15 @@ class _RunSet:
         """Ids of the jobs whose runs have not ended."""
         self.awaiting_metrics = set(runs) if wait_for_metrics else set()
         """Ids of the jobs whose runs may still get final metrics."""
-        self.has_failure = False
         self.active: dict[str, None] = {}
         """Ids of the jobs whose runs were active, in a wait for active runs."""
         self.is_red_too_long = False
         """Whether a run in the last poll has been ``RED`` for too long."""
+        self._progress = Progress()
+        self._counts: dict[str, Counts] = {}
+        self.last_seen: dict[str, str] = {}
+        """Last status and color of each run, by job id."""
+        self._failed: set[str] = set()
         self._red_since: dict[str, float] = {}
 
     def restore(self, *, active: Collection[str], red_since: Mapping[str, float], abandoned: Collection[str]) -> None:
@@ -313,6 +374,11 @@ class _RunSet:
         self._red_since.update(
             {job_id: float(at) + age for job_id, at in red_since.items() if job_id in self.unfinished}
         )
+
+    @property
+    def has_failure(self) -> bool:
+        """Whether one of the runs has failed."""
+        return bool(self._failed)
 
     @property
     def red_since_epoch(self) -> dict[str, float]:
@@ -359,14 +425,44 @@ class _RunSet:
             ):
                 checks.append(self._tracker_to_resolve(job_id, status))
             elif status.run_count == run_count and status.has_ended:
-                self._mark_ended(job_id, failed=not status.is_success, metrics_may_come=not _has_final_metrics(status))
+                self._counts[job_id] = status.counts
+                self._log_status(job_id, status)
+                metrics_may_come = not (_has_final_metrics(status) or status.has_failed_at_start)
+                self._mark_ended(job_id, failed=not status.is_success, metrics_may_come=metrics_may_come)
             elif status.run_count == run_count:
                 if not self._identities[job_id].run_id:
                     self._identities[job_id] = RunIdentity.from_run(status)
+                self._counts[job_id] = status.counts
+                self.last_seen[job_id] = sys.intern(f"{status.status}/{status.color}")
                 self._observe_running(job_id, status)
         await self._check_missing([tracker for tracker in checks if tracker is not None], deadlines)
 
+    def log_progress(self, interval: float) -> None:
+        """
+        Log the counts of all runs if they are due and known.
+
+        :param interval: minimum seconds between two lines; infinite for none
+        """
+        now = self._poller.now()
+        if not (self.unfinished and self._progress.is_due(now, interval) and self.unfinished <= self._counts.keys()):
+            return
+        text = self._progress.describe(sum_counts(self._counts.values()), now)
+        if text:
+            number = len(self._runs)
+            completion = describe_completion(
+                number, number - len(self.unfinished), len(self._failed), until_active=self._until_active
+            )
+            self._log.info("%s: %s.", completion, text)
+
+    def _log_status(self, job_id: str, status: JobRun) -> None:
+        if job_id in self.unfinished:
+            label = run_label(job_id, status.run_count, self._runs[job_id].job_name)
+            problem = f": {status.problem}" if status.is_red and status.problem else ""
+            self._log.info("%s: %s/%s%s", label, status.status, status.color, problem)
+
     def _observe_running(self, job_id: str, status: JobRun) -> None:
+        if status.is_red and job_id not in self._red_since:
+            self._log_status(job_id, status)
         self._observe_red(job_id, 0.0 if status.is_red else None)
         if self._until_active and status.is_working:
             self.active[job_id] = None
@@ -382,7 +478,8 @@ class _RunSet:
             self.is_red_too_long = True
 
     def _mark_ended(self, job_id: str, *, failed: bool, metrics_may_come: bool = False) -> None:
-        self.has_failure = self.has_failure or failed
+        if failed:
+            self._failed.add(job_id)
         self.unfinished.discard(job_id)
         if not metrics_may_come:
             self.awaiting_metrics.discard(job_id)

@@ -80,6 +80,8 @@ def context_of(run_type, logical_date):
     """The real template context of a task in a DAG run."""
     with DAG("dag", schedule=None, params={"archive": "/tmp/archive.zip", "run_count": 1}) as dag:
         task = EmptyOperator(task_id="task")
+    # Of a mapped task.
+    task.runtime_parameters = [{"REGION": "emea"}]
     run = DagRun(
         dag_id="dag",
         run_id=f"{run_type}__1",

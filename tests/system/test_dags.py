@@ -76,7 +76,7 @@ def test_failed_run_is_explained_in_task_log(airflow, hub):
         ("sync", "Invoices import", "START_ERROR"),
     ):
         log = airflow.task_log("system_failing", run_id, task_id)
-        for text in (f"Job '{job}'", "failed", "Status: INACTIVE, color: RED", pipeline_status, "Last "):
+        for text in (f"(job '{job}')", "failed: ", "Status: INACTIVE/RED", pipeline_status, "Last "):
             assert text in log, f"{text!r} is not in the log of {task_id}:\n{log}"
         assert "StreamSets job" in airflow.links("system_failing", run_id, task_id)
         assert hub.token not in log
@@ -125,7 +125,7 @@ def test_failed_template_instance_stops_others(airflow, hub):
     run_id = airflow.trigger_dag("system_template")
     assert wait_for_end(airflow, "system_template", run_id) == "failed"
     log = airflow.task_log("system_template", run_id, "run")
-    assert "Job 'Orders template - 1' run 1" in log
+    assert "(job 'Orders template - 1')" in log
     assert "1 of 3 runs did not succeed" in log
     assert "Other stopped runs: 2" in log
     assert {job_status(hub, f"Orders template - {number}") for number in (1, 2, 3)} == {"INACTIVE"}

@@ -69,7 +69,7 @@ def test_red_run_fails_with_reason_and_is_stopped(hub, run, clock, context, defe
     assert 1080 <= clock.now < 1080 + 20
     assert hub.calls == ["start", "stop"]
     error = caught.value
-    assert str(error).endswith(f"was RED for {error_seconds(error)} s (ACTIVE/RED): {REASON}.")
+    assert str(error).endswith(f"was RED for {error_seconds(error)} s: {REASON} (job 'Orders').")
     assert (error.job_id, error.job_name, error.run_count, error.outcome) == (JOB_ID, JOB_NAME, 1, "FAILED")
     assert error.error_codes == ("VALIDATION_0071",)
     assert {name: error.result[name] for name in ("status", "color", "outcome", "error_message", "metrics")} == {
@@ -169,7 +169,7 @@ def test_red_replacement_fails_and_is_stopped(hub, run, context, deferrable):
         return first
 
     hub.on_start.append(start_and_upgrade)
-    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 2 was RED for"):
+    with pytest.raises(ControlHubRunFailedError, match="Run 2 was RED for"):
         run(deferrable=deferrable, fail_on_red_after=60)
     assert hub.calls == ["start", "stop"]
 
@@ -210,7 +210,7 @@ def test_wait_others_stops_only_red_instances(http, run, context, clock, deferra
     hub = MultiJobHub(http)
     hub.instance_scripts = [[red()], [*[active()] * 60, succeeded()]]
     hub.after_stop = {"instance-1": [succeeded()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Job .* run 1 was RED for 6"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Run 1 was RED for 6"):
         run(
             ControlHubRunJobTemplateOperator,
             job_id=TEMPLATE_ID,

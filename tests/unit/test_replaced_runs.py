@@ -74,7 +74,7 @@ def test_wait_follows_chain_of_replacements(hub, clock, context, later, deferrab
         hub.fail()
 
     later(50, upgrade_twice)
-    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 3 failed") as error:
+    with pytest.raises(ControlHubRunFailedError, match="Run 3 failed") as error:
         run_job(clock, context, deferrable=deferrable)
     assert error.value.run_count == 3
 

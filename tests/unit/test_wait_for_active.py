@@ -90,7 +90,7 @@ def test_run_failing_before_active_fails_task(hub, run, context, deferrable, end
         return {**started, "status": "ACTIVATING"}
 
     hub.on_start.append(start_and_end)
-    with pytest.raises(ControlHubRunFailedError, match=r"run \d+ failed") as caught:
+    with pytest.raises(ControlHubRunFailedError, match=r"Run \d+ failed") as caught:
         run(deferrable=deferrable, wait_for="active")
     assert caught.value.outcome == "FAILED"
     assert hub.calls == ["start"]
@@ -187,7 +187,7 @@ def test_bulk_start_waits_until_each_was_active(http, run, deferrable):
 def test_one_run_failing_before_active_fails_bulk_task(http, run, context, deferrable):
     hub = MultiJobHub(http, a=[None], b=[None])
     hub.after_start = {"a": [running()], "b": [activating(), errored()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Job 'b' .* run 1 "):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 runs did not succeed: Run 1 .*job 'b'"):
         run(ControlHubStartJobsOperator, job_ids=["a:org", "b:org"], wait_for="active", deferrable=deferrable)
     assert [one["outcome"] for one in context["ti"].xcoms["results"]] == [None, "FAILED"]
 

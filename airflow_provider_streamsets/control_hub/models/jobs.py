@@ -104,6 +104,11 @@ class Job(Model):
         return f"'{self.name}' ({self.job_id})"
 
     @property
+    def title(self) -> str:
+        """Name in quotes, for log lines of a task that has logged the id."""
+        return f"'{self.name}'"
+
+    @property
     def last_run_count(self) -> int:
         """Number of the latest run; 0 if the job has never run."""
         return self.current_run.run_count if self.current_run else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ ENDED_STATUSES = frozenset({"INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR"})
 _MAX_HANDOVER_SECONDS = 10.0
 # Age after which an active run should have saved metrics, at the default statistics interval.
 _METRICS_GRACE_SECONDS = 120.0
+_START_ERROR = re.compile(r"\b(START(ING)?|ACTIVATION)_ERROR\b")
 KNOWN_STATUSES = frozenset(STATUSES)
 # Statuses of pipelines that process records, or did so.
 _WORKING_PIPELINE_STATUSES = frozenset({"RUNNING", "FINISHING", "FINISHED"})
@@ -228,10 +230,24 @@ class JobRun(Model):
                 yield pipeline.message or pipeline.status, pipeline.engine_id
 
     @property
+    def counts(self) -> tuple[int, int, int]:
+        """Numbers of input, output and error records."""
+        return self.input_record_count, self.output_record_count, self.error_record_count
+
+    @property
+    def has_failed_at_start(self) -> bool:
+        """
+        Whether the pipeline failed before it read records, so that no metrics will be saved.
+
+        The error message contains the pipeline's status (contract section 10.2).
+        """
+        texts = [self.status, self.error_message or "", *(pipeline.status for pipeline in self.engine_pipelines)]
+        return self.has_ended and not any(self.counts) and any(map(_START_ERROR.search, texts))
+
+    @property
     def has_counts(self) -> bool:
         """Whether the status contains record counts."""
-        counts = (self.input_record_count, self.output_record_count, self.error_record_count)
-        return self.metrics_saved is not None or any(counts)
+        return self.metrics_saved is not None or any(self.counts)
 
     def is_established(self, now: float) -> bool:
         """

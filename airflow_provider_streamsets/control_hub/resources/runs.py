@@ -206,23 +206,6 @@ class Runs:
                 log.info("%s Retrying in %.0f s.", error, _STOP_RETRY_DELAY)
             deadline.sleep(_STOP_RETRY_DELAY)
 
-    def stop_runs(
-        self, runs: Mapping[str, int], *, in_bulk: bool, max_wait: float = 0.0, force: bool = False
-    ) -> list[str]:
-        """
-        Stop runs, see :meth:`stop_many` and :meth:`stop_run`.
-
-        :param runs: run counts by job id
-        :param in_bulk: in bulk requests, rather than one by one
-        :param max_wait: seconds to retry while Control Hub rejects stops
-        :param force: force the stops
-        :returns: ids of the jobs whose runs were active and whose stops were accepted
-        :raises ControlHubRejectedError: if Control Hub still rejects a stop after `max_wait`
-        """
-        if in_bulk:
-            return self.stop_many(runs, max_wait=max_wait, force=force)
-        return [i for i, count in runs.items() if self.stop_run(i, count, max_wait=max_wait, force=force)]
-
     def wait(
         self,
         run: JobRun,

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     )
     from airflow_provider_streamsets.control_hub.tracking.metric import MetricResult, MetricTracker
     from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
-    from airflow_provider_streamsets.control_hub.tracking.report import RunReport, run_record
+    from airflow_provider_streamsets.control_hub.tracking.report import RunReport, fetch_names, run_record
     from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, RunTracker
     from airflow_provider_streamsets.control_hub.tracking.run_group import RunGroup, sum_metrics, unfinished_result
     from airflow_provider_streamsets.control_hub.tracking.wait import (
+        request_stops,
         stop_runs,
         wait_for_runs,
         wait_until_stable,
@@ -36,7 +37,9 @@ __all__ = [
     "ViolationCheck",
     "decide_outcome",
     "evaluate_ended_run",
+    "fetch_names",
     "parse_conditions",
+    "request_stops",
     "run_record",
     "stop_runs",
     "sum_metrics",
@@ -58,9 +61,9 @@ __getattr__ = lazy_attributes(
         ),
         "metric": ("MetricResult", "MetricTracker"),
         "outcome": ("decide_outcome",),
-        "report": ("RunReport", "run_record"),
+        "report": ("RunReport", "fetch_names", "run_record"),
         "run": ("NotifyOn", "RunTracker"),
         "run_group": ("RunGroup", "sum_metrics", "unfinished_result"),
-        "wait": ("stop_runs", "wait_for_runs", "wait_until_stable"),
+        "wait": ("request_stops", "stop_runs", "wait_for_runs", "wait_until_stable"),
     },
 )

@@ -165,6 +165,8 @@ class MetricTracker(Tracker[MetricResult]):
             log=self._log,
             outage=self._outage,
         )
+        # The values of the conditions have log lines of their own.
+        self._run.progress_interval = 0.0
         self._conditions = tuple(conditions)
         self._join: Join = join
         self._on_run_end = on_run_end

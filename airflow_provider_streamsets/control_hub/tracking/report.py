@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubRunFailedError
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubRunFailedError
 from airflow_provider_streamsets.control_hub.models import (
     EngineCommand,
     EnginePipeline,
@@ -20,6 +21,13 @@ from airflow_provider_streamsets.control_hub.models import (
 )
 from airflow_provider_streamsets.control_hub.tracking.outcome import decide_outcome
 
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.control_hub.client import ControlHubClient
+
+log = logging.getLogger(__name__)
+
+# Seconds for requests that only make a log message more readable.
+_NAMES_TIMEOUT = 5.0
 # Reports are part of trigger events, which Airflow stores in its database, so they are small.
 _MAX_EVENTS = 20
 _MAX_ENTRIES = 20
@@ -28,6 +36,8 @@ _MAX_TEXT_LENGTH = 500
 _MAX_TRUNCATED_LENGTH = 300
 # Engine codes, such as JDBC_34 and CONTAINER_0166. Codes of Control Hub itself do not concern the pipeline.
 _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
+# The text of an engine's error, which follows what Control Hub says about the engine.
+_ENGINE_ERROR = re.compile(_ENGINE_CODE.pattern + r" - .*")
 # Stage instances are named after their type, such as JDBCQueryConsumer_01.
 _STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
@@ -271,14 +281,31 @@ class RunReport:
 
     @property
     def summary(self) -> str:
-        """One line with the run, its end or state, and its error."""
-        run = self.run
-        name = f"'{self.job_name}' ({self.job_id})" if self.job_name else self.job_id
-        error = f": {self.reason}" if self.reason else ""
-        return f"Job {name} run {run.run_count} {self._ending} ({run.status}/{run.color}){error}"
+        """One line with the outcome or state of the run, its error, and the job."""
+        stated = self._short_reason or (
+            f"{self.run.status}/{self.run.color or 'no color'}" if self.outcome is Outcome.FAILED else ""
+        )
+        error = f": {stated}" if stated else ""
+        job = f"'{self.job_name}'" if self.job_name else self.job_id
+        return f"Run {self.run.run_count} {self.ending}{error} (job {job})"
 
     @property
-    def _ending(self) -> str:
+    def brief(self) -> str:
+        """Records out, errors and duration, as far as known, such as "59,700 out, 300 errors, 17 s"."""
+        counts, duration = self.metrics, self.run.duration
+        records = [f"{counts.output_count:,} out", f"{counts.error_count:,} errors"] if counts else []
+        return ", ".join([*records, *([f"{duration:,.0f} s"] if duration is not None else [])])
+
+    @property
+    def _short_reason(self) -> str:
+        """The cause from the first code of an engine on; what precedes it is about Control Hub and the engine."""
+        reason = " ".join((self.reason or "").split())
+        error = _ENGINE_ERROR.search(reason)
+        return (error[0] if error else reason).removesuffix(".")
+
+    @property
+    def ending(self) -> str:
+        """A verb phrase for the outcome or state of the run, such as "failed" or "was stopped by this task"."""
         if self.red_for is not None:
             return f"was RED for {self.red_for:.0f} s"
         if self.outcome is None:
@@ -328,21 +355,36 @@ class RunReport:
             result=result,
         )
 
-    def details(self) -> str:
-        """Return all known facts about the run as lines for a task log."""
-        return "\n".join([self.summary, *(f"  {line}" for line in self._lines())])
-
-    def _lines(self) -> Iterator[str]:
+    @property
+    def engine_ids(self) -> set[str]:
+        """Ids of all engines that the report mentions."""
         run = self.run
-        yield f"Status: {run.status}, color: {run.color}"
-        yield (
-            f"Started: {_format_time(run.start_time)} by {run.user or 'unknown'}, "
-            f"finished: {_format_time(run.finish_time)}"
-            + (f", duration: {run.duration:.1f} s" if run.duration is not None else "")
-        )
-        yield f"Error: {self.reason or 'none stated'}"
-        if self.stopped_by or self.stopped_by_task:
-            yield f"Stopped{self._stopped_by_suffix}"
+        return {
+            *run.engine_ids,
+            *(pipeline.engine_id for pipeline in run.engine_pipelines),
+            *(command.engine_id for command in run.engine_commands),
+        }
+
+    def details(self, names: Mapping[str, str] | None = None) -> str:
+        """
+        Return all known facts about the run as lines for a task log: the outcome first, the ids last, no text twice.
+
+        :param names: names of users and addresses of engines, by id
+        """
+        lines = [self.summary, *(f"  {line}" for line in self._lines(names or {}))]
+        lines.append(f"  Ids: job {self.job_id}, run {self.run.run_id or 'unknown'}")
+        return "\n".join(lines)
+
+    def _lines(self, names: Mapping[str, str]) -> Iterator[str]:
+        run, known = self.run, " ".join((self.reason or "").split())
+        if not self.reason:
+            if self.outcome is Outcome.FAILED:
+                yield "Error: none stated"
+        elif self._short_reason != known.removesuffix("."):
+            yield f"Error: {known}"
+        started = f"started {_format_time(run.start_time)} by {_name(run.user, names)}"
+        duration = "" if run.duration is None else f", ran for {run.duration:.1f} s"
+        yield f"Status: {run.status}/{run.color or 'no color'}, {started}{duration}"
         if self.conflict:
             yield f"Conflicting evidence of the outcome: {self.conflict}"
         if self.metrics:
@@ -350,36 +392,60 @@ class RunReport:
             stage_errors = "unknown" if counts.stage_errors_count is None else f"{counts.stage_errors_count:,}"
             yield (
                 f"Records: {counts.input_count:,} in, {counts.output_count:,} out, "
-                f"{counts.error_count:,} error records, {stage_errors} stage errors"
+                f"{counts.error_count:,} errors, {stage_errors} stage errors"
                 + ("" if self.metrics_final else " (not final)")
             )
         else:
             yield "Records: Control Hub has saved no counts"
-        if run.engine_pipelines:
-            yield "Last known engine statuses:"
-            for pipeline in run.engine_pipelines:
-                yield f"  {pipeline.engine_id}: {pipeline.status}" + (
-                    f", {pipeline.message}" if pipeline.message else ""
-                )
-        elif run.engine_ids:
-            yield f"Engines: {', '.join(run.engine_ids)}"
-        else:
-            yield "Engines: none accepted the job. Check that engines with all of its labels are running."
+        for pipeline in run.engine_pipelines:
+            # Control Hub reports no later status: that of the last poll may be older than the error.
+            is_outdated = self.outcome is Outcome.FAILED and run.has_ended and not pipeline.status.endswith("_ERROR")
+            status = "" if is_outdated else f": {pipeline.status}"
+            yield f"Engine {_name(pipeline.engine_id, names)}{status}{_unless_known(pipeline.message, known)}"
+        if not run.engine_pipelines:
+            if run.engine_ids:
+                yield f"Engine {', '.join(_name(engine_id, names) for engine_id in run.engine_ids)}"
+            else:
+                yield "Engines: none accepted the job. Check that engines with all of its labels are running."
         for command in run.engine_commands:
-            yield f"Command {command.command} to engine {command.engine_id}: {command.result}" + (
-                f", {command.message}" if command.message else ""
+            yield (
+                f"Command {command.command} to engine {_name(command.engine_id, names)}: {command.result}"
+                f"{_unless_known(command.message, known)}"
             )
-        if run.warnings:
-            yield "Warnings:"
-            yield from (f"  {warning}" for warning in run.warnings)
+        for warning in run.warnings:
+            if _unless_known(warning, known):
+                yield f"Warning: {warning}"
         if self.events:
             yield f"Last {len(self.events)} events:"
             for event in self.events:
-                yield f"  {_format_time(event.time)} {event.status}: {event.message}" + (
-                    f" (by {event.user})" if event.user else ""
+                message = (
+                    "the error above" if event.message and not _unless_known(event.message, known) else event.message
                 )
+                by = f" (by {_name(event.user, names)})" if event.user else ""
+                yield f"  {_format_time(event.time)} {event.status}: {message}{by}"
         else:
             yield "Events: none available"
+
+
+def fetch_names(client: ControlHubClient, *reports: RunReport) -> dict[str, str]:
+    """
+    Return the addresses of the engines of runs, and the name of the client's user, by id, as far as they can be read.
+
+    :param client: the client
+    :param reports: reports of the runs
+    """
+    engine_ids = {engine_id for report in reports for engine_id in report.engine_ids}
+    names: dict[str, str] = {}
+    try:
+        with client.with_options(timeout=_NAMES_TIMEOUT) as client:
+            user = client.current_user()
+            names[user.user_id] = user.name
+            if engine_ids:
+                engines = client.engines.get_all(engine_ids)
+                names.update({engine_id: engine.url for engine_id, engine in engines.items()})
+    except ControlHubError as error:
+        log.debug("The report has ids instead of names: %s", error)
+    return names
 
 
 def run_summary(job_id: str, job_name: str, run: JobRun | None) -> dict[str, Any]:
@@ -428,6 +494,16 @@ def run_record(job_name: str, run: JobRun, events: Iterable[RunEvent] | None = N
         "error_count": run.error_record_count if has_counts else None,
     }
     return record if events is None else {**record, "events": [event.to_dict() for event in _truncated_events(events)]}
+
+
+def _name(identifier: str | None, names: Mapping[str, str]) -> str:
+    return names.get(identifier or "") or identifier or "unknown"
+
+
+def _unless_known(text: str | None, known: str) -> str:
+    """Return a text as the end of a line; nothing if there is none, or a known text contains it."""
+    text = " ".join((text or "").split())
+    return f", {text}" if text and text.removesuffix("...") not in known else ""
 
 
 def _format_time(time: pendulum.DateTime | None) -> str:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_streamsets.control_hub import submission
+from airflow_provider_streamsets.control_hub._messages import run_label
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubError,
@@ -40,6 +41,7 @@ from airflow_provider_streamsets.control_hub.models import (
     RunIdentity,
     RunMetrics,
 )
+from airflow_provider_streamsets.control_hub.tracking.progress import Progress, describe_counts
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport, saved_after_end
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ class Tracker(Generic[_Result_co]):
     """
 
     # A triggerer can hold thousands of them.
-    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id", "poll_failed")
+    __slots__ = ("_client", "_job_name", "_log", "_outage", "_run_count", "job_id", "poll_failed", "progress_interval")
 
     def __init__(
         self,
@@ -141,6 +143,8 @@ class Tracker(Generic[_Result_co]):
         self._job_name = job_name
         self._log: Log = log or logging.getLogger(__name__)
         self._outage = outage or OutageLog(self._log)
+        self.progress_interval = 0.0
+        """Minimum seconds between two log lines with record counts; 0 for none."""
         self.poll_failed = False
         """Whether Control Hub could not be reached at the last poll."""
 
@@ -299,6 +303,7 @@ class RunTracker(Tracker[RunReport]):
         "_missing_threshold",
         "_now",
         "_problem",
+        "_progress",
         "_red_since",
         "_replaced",
         "_started_after",
@@ -350,6 +355,8 @@ class RunTracker(Tracker[RunReport]):
         self._fail_on_red_after = fail_on_red_after
         self._red_since = None if red_for is None else self._now() - red_for
         self._problem = ""
+        self._progress = Progress()
+        self.progress_interval = client.progress_interval
         self._started_after = started_after
         # Number of the job's latest run, 0 if it has none, until the tracked run exists.
         self._latest_run_count: int | None = None
@@ -382,8 +389,7 @@ class RunTracker(Tracker[RunReport]):
 
     @property
     def _log_label(self) -> str:
-        name = f"'{self._job_name}'" if self._job_name else self.job_id
-        return f"Job {name} run {self._run_count}"
+        return run_label(self.job_id, self._run_count, self._job_name)
 
     @property
     def has_ended(self) -> bool:
@@ -495,17 +501,15 @@ class RunTracker(Tracker[RunReport]):
         elif self._red_since is None:
             self._red_since = self._now()
         self._problem = status.problem
-        line = f"{status.status or 'no status'}/{status.color or 'no color'}"
-        if status.input_record_count or status.output_record_count or status.error_record_count:
-            line += (
-                f", {status.input_record_count:,} records in, {status.output_record_count:,} out, "
-                f"{status.error_record_count:,} errors"
-            )
-        key = hash((line, self._problem if status.is_red else ""))
+        state = f"{status.status or 'no status'}/{status.color or 'no color'}"
+        progress, counts = self._describe_progress(status), describe_counts(status.counts)
+        key = hash((state, self._problem if status.is_red else ""))
         if key == self._last_line:
+            if progress:
+                self._log.info("%s: %s, %s", self._log_label, state, progress)
             return
         self._last_line = key
-        self._log.info("%s: %s", self._log_label, line)
+        self._log.info("%s: %s%s", self._log_label, state, f", {counts}" if any(status.counts) else "")
         if status.is_red:
             self._log.warning(
                 "%s: Control Hub reports a problem, which may be temporary: %s",
@@ -514,6 +518,12 @@ class RunTracker(Tracker[RunReport]):
             )
         if status.status not in KNOWN_STATUSES:
             self._log.warning("%s: unknown status '%s'; still waiting.", self._log_label, status.status)
+
+    def _describe_progress(self, status: JobRun) -> str:
+        now = self._now()
+        if status.status != "ACTIVE" or not self._progress.is_due(now, self.progress_interval):
+            return ""
+        return self._progress.describe(status.counts, now)
 
     def next_delay(self, poll_interval: float) -> float:
         """
@@ -593,8 +603,10 @@ class RunTracker(Tracker[RunReport]):
                 )
         if self._until_active:
             return self._early_end_report(self._ended)
-        is_early = self._now() < self._ended_at + self._metrics_timeout and not skip_metrics_wait
-        report = self._with_metrics(self._report(self._ended, self._events), self._events, is_last=not is_early)
+        report = self._report(self._ended, self._events)
+        timeout = 0.0 if report.run.has_failed_at_start else self._metrics_timeout
+        is_early = self._now() < self._ended_at + timeout and not skip_metrics_wait
+        report = self._with_metrics(report, self._events, is_last=not is_early)
         if is_early and not report.metrics_final:
             return None
         return report

@@ -22,6 +22,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.models import JobRun, RunRef
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.control_hub.tracking.conditions import MetricCondition, ViolationCheck
+from airflow_provider_streamsets.control_hub.tracking.progress import Progress, describe_completion, sum_counts
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport, run_summary
 from airflow_provider_streamsets.control_hub.tracking.run import (
     DEFAULT_METRICS_TIMEOUT,
@@ -107,6 +108,11 @@ class RunGroup:
             )
             for run in runs
         }
+        self._progress = Progress()
+        if len(self._trackers) > 1:
+            # One line for all runs instead of one for each.
+            for tracker in self._trackers.values():
+                tracker.progress_interval = 0.0
         self._now = now or time.monotonic
         self._lost_time = 0.0
         self._slow_at = -math.inf
@@ -211,6 +217,23 @@ class RunGroup:
             else:
                 self._failed_reads.discard(job_id)
         self._resolve_all(to_resolve, skip_metrics_wait)
+        if len(self.runs) > 1:
+            self._log_progress()
+
+    def _log_progress(self) -> None:
+        now, unfinished = self._now(), self.unfinished
+        if not unfinished or not self._progress.is_due(now, self.client.progress_interval):
+            return
+        counts = [
+            run.counts for job_id, run in self._latest.items() if run.run_count == self._trackers[job_id].run_count
+        ]
+        text = self._progress.describe(sum_counts(counts), now)
+        if text:
+            number = len(self.runs)
+            completion = describe_completion(
+                number, number - len(unfinished), len(self.failures), until_active=self._until_active
+            )
+            self._log.info("%s: %s.", completion, text)
 
     def _fetch_statuses(self) -> dict[str, JobRun | ControlHubError | None]:
         job_ids = list(self.unfinished)
@@ -309,26 +332,28 @@ class RunGroup:
         # A run that is RED is stopped after its report.
         return replace(report, stopped_by_task=report.job_id in self.stopped and report.run.has_ended)
 
-    def timed_out(self, seconds: float | None) -> ControlHubRunTimeoutError:
+    def timed_out(self, seconds: float | None, stopped: Mapping[str, str] | None = None) -> ControlHubRunTimeoutError:
         """
         Return the error for runs that have not ended in time.
 
         :param seconds: the timeout
+        :param stopped: last statuses of the runs that were stopped because of it, by job id
         """
         if len(self.runs) == 1:
             return self._trackers[self.runs[0].job_id].timed_out(seconds)
         limit = f" within {seconds:g} s" if seconds is not None else " in time"
-        unfinished = self.unfinished
+        stopped = stopped or {}
+        unfinished = {*self.unfinished, *stopped}
         late = [run for run in self.runs if run.job_id in unfinished]
         problem = f"have not {'become active' if self._until_active else 'ended'}{limit}"
         if not late:
             late = [run for run in self.runs if run.job_id not in self.reports and run.job_id not in self.unresolved]
             problem = f"have ended, but whether they were stopped could not be determined{limit}"
-        labels = join_truncated([self._label(run) for run in late])
+        labels = join_truncated([self._label(run, stopped.get(run.job_id)) for run in late])
         return ControlHubRunTimeoutError(f"{len(late)} of {len(self.runs)} runs {problem}: {labels}.")
 
-    def _label(self, run: RunRef) -> str:
-        status = self._trackers[run.job_id].last_seen
+    def _label(self, run: RunRef, status: str | None) -> str:
+        status = self._trackers[run.job_id].last_seen if status is None else status
         name = f"job '{run.job_name}' ({run.job_id})" if run.job_name else f"job {run.job_id}"
         return f"{name} run {run.run_count}" + (f" (last status: {status})" if status else "")
 

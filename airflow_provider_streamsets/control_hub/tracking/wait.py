@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub._messages import join_truncated
@@ -55,6 +55,25 @@ def wait_for_runs(
     raise group.timed_out(deadline.total)
 
 
+def request_stops(
+    client: ControlHubClient, runs: Mapping[str, int], *, in_bulk: bool, max_wait: float, force: bool = False
+) -> list[str]:
+    """
+    Stop runs, and no later runs of their jobs, without waiting for their ends.
+
+    :param client: the client
+    :param runs: run counts by job id
+    :param in_bulk: in bulk requests, rather than one by one
+    :param max_wait: seconds to retry while Control Hub rejects stops
+    :param force: force the stops
+    :returns: ids of the jobs whose runs were active and whose stops were accepted
+    :raises ControlHubRejectedError: if Control Hub still rejects a stop after `max_wait`
+    """
+    if in_bulk:
+        return client.runs.stop_many(runs, max_wait=max_wait, force=force)
+    return [i for i, count in runs.items() if client.runs.stop_run(i, count, max_wait=max_wait, force=force)]
+
+
 def stop_runs(
     client: ControlHubClient,
     runs: Mapping[str, int],
@@ -62,6 +81,7 @@ def stop_runs(
     *,
     poll_interval: float,
     force_stop_after: float | None = None,
+    requested: Collection[str] = (),
 ) -> None:
     """
     Stop runs, and no later runs of their jobs, and wait until they have ended.
@@ -73,12 +93,15 @@ def stop_runs(
     :param deadline: when to give up
     :param poll_interval: seconds between two polls
     :param force_stop_after: seconds after which unfinished stops are forced; 0 forces them at once
+    :param requested: ids of the jobs whose stops were requested already
     :raises ControlHubRunTimeoutError: if they have not ended in time
     """
     force_now = force_stop_after == 0
     # A failed poll is repeated at the next interval anyway.
     poller = client.with_options(max_attempts=1)
-    remaining = client.runs.stop_many(runs, max_wait=deadline.remaining, force=force_now)
+    pending = {job_id: run_count for job_id, run_count in runs.items() if job_id not in requested}
+    remaining = client.runs.stop_many(pending, max_wait=deadline.remaining, force=force_now) if pending else []
+    remaining += [job_id for job_id in runs if job_id in requested]
     forced = {job_id: runs[job_id] for job_id in remaining} if force_now else {}
     try:
         while remaining:

@@ -117,6 +117,7 @@ class MultiJobHub:
         http.post(re.compile(f"^{re.escape(JR)}/job/{TEMPLATE_ID}/createAndStartJobInstances"), json=self._create)
         http.get(re.compile(f"^{re.escape(JR)}/job/{TEMPLATE_ID}/runHistory"), json=self._template_history)
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
+        http.post(f"{JR}/sdcs", json={})
         self.template: dict[str, Any] = {
             "id": TEMPLATE_ID,
             "name": TEMPLATE_NAME,

@@ -42,6 +42,7 @@ class SimulatedHub:
         """Numbers of the runs whose errors were acknowledged."""
         jr, ts = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
+        http.post(f"{jr}/sdcs", json={})
         http.get(f"{jr}/job/{JOB_ID}", json=lambda *_: self._job())
         http.post(f"{jr}/jobs", json=lambda *_: [self._job()])
         http.post(f"{jr}/job/{JOB_ID}/start", json=self._start)

@@ -91,6 +91,7 @@ class SingleJobHub:
         self.history: list[dict[str, Any]] = []
         jr, ts = f"{HUB}/jobrunner/rest/v1", f"{HUB}/timeseries/rest/v1"
         http.get(f"{HUB}/security/rest/v1/currentUser", json={"principalId": ME})
+        http.post(f"{jr}/sdcs", json={})
         http.get(f"{jr}/job/{JOB_ID}", json=lambda *_: self.job())
         http.get(f"{jr}/jobs", json=self._list)
         http.post(f"{jr}/job/{JOB_ID}/start", json=self._start)

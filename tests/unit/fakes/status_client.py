@@ -37,6 +37,7 @@ class FakeStatusClient:
         self.runs = self
         self.status = status
         self.bulk_size = bulk_size
+        self.progress_interval = 0.0
         self.asked: list[tuple[float, list[str]]] = []
         self.errors: list[Exception] = []
         self.refused: set[str] = set()

@@ -163,12 +163,13 @@ def test_failed_runs_fail_task_and_are_named(http, run, task_log, deferrable):
             ControlHubStartJobsOperator, job_ids=ids, wait_for_completion=True, deferrable=deferrable, metrics_timeout=0
         )
     assert str(error.value) == (
-        "2 of 3 runs did not succeed: Job 'a' (a:org) run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00; "
-        "Job 'c' (c:org) run 1 failed (INACTIVE_ERROR/RED): RUN_ERROR: JDBC_00."
+        "2 of 3 runs did not succeed: Run 1 failed: RUN_ERROR: JDBC_00 (job 'a'); "
+        "Run 1 failed: RUN_ERROR: JDBC_00 (job 'c')."
     )
     log = task_log()
     for name, status in (("a", "INACTIVE"), ("c", "INACTIVE_ERROR")):
-        assert f"({name}:org) run 1 failed ({status}/RED): RUN_ERROR: JDBC_00\n  Status: {status}, color: RED" in log
+        assert f"Run 1 failed: RUN_ERROR: JDBC_00 (job '{name}')\n  Status: {status}/RED, " in log
+        assert f"Ids: job {name}:org, run " in log
 
 
 @MODES
@@ -178,7 +179,7 @@ def test_stopped_runs_fail_unless_accepted(http, run, deferrable):
     hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
     hub.mark_stopped_by("another-user@org", "b")
     with pytest.raises(
-        ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .* was stopped by user another-user@org .*accept_stop"
+        ControlHubRunFailedError, match=r"1 of 2 .* Run 1 was stopped by user another-user@org .*job 'b'.*accept_stop"
     ):
         run(ControlHubStartJobsOperator, **arguments)
     hub = MultiJobHub(http, a=[None], b=[None])
@@ -239,6 +240,7 @@ def test_deferral_carries_runs_and_absolute_deadline(http, context):
         "poll_interval": 7.0,
         "timeout": 600.0,
         "deadline": 1600.0,
+        "timeout_reason": "wait_timeout of 600 s reached",
         "metrics_timeout": 75.0,
         "until_failure": False,
         "force_at": None,
@@ -527,7 +529,7 @@ def test_stop_without_wait_returns_at_once(http, run):
 def test_force_skips_normal_stop(http, run):
     hub = MultiJobHub(http, a=[active()], b=[deactivating()])
     hub.after_force = {"a": [succeeded()], "b": [errored()]}
-    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* Job 'b' .*INACTIVE_ERROR"):
+    with pytest.raises(ControlHubRunFailedError, match=r"1 of 2 .* Run 1 failed: RUN_ERROR: JDBC_00 .job 'b'"):
         run(ControlHubStopJobsOperator, **A_AND_B, force=True, deferrable=False)
     assert hub.asked("forceStopJobs") == [["a", "b"]]
     assert hub.asked("stopJobs") == []
@@ -776,7 +778,7 @@ def test_errors_are_acknowledged_before_deletion(http, context, task_log):
     hub.after_acknowledgement = {"b": [errored(), errored(), succeeded()]}
     assert delete(acknowledge_errors=True).execute(context) == ["a:org", "b:org"]
     assert hub.asked("acknowledgeErrors") == [["b"]]
-    assert "Job 'b' (b:org) run 1: acknowledged its error: RUN_ERROR: JDBC_00" in task_log()
+    assert "Job 'b' run 1: acknowledged its error: RUN_ERROR: JDBC_00" in task_log()
 
 
 def test_error_after_stop_is_acknowledged(http, context):
@@ -896,7 +898,7 @@ def test_errors_are_acknowledged_before_start(http, context, clock, task_log):
     hub.after_acknowledgement = {"a": [succeeded(3)]}
     start(acknowledge_errors=True).execute(context)
     assert [action for action, _ in hub.done] == ["acknowledgeErrors", "startJobs"]
-    assert "Job 'a' (a:org) run 3: acknowledged its error: RUN_ERROR" in task_log()
+    assert "Job 'a' run 3: acknowledged its error: RUN_ERROR" in task_log()
 
 
 def test_failure_pushes_results_of_all_runs(http, run, context):

@@ -229,7 +229,7 @@ def test_partial_start_is_resumed_or_stopped(http, run, context, task_log, defer
     assert hub.asked("stopJobs") == stopped
     text = task_log()
     assert ("for the next try" in text) is (not stopped)
-    assert ("Job a:org run 1: stopping" in text) is bool(stopped)
+    assert ("Job 'a' run 1: stopping" in text) is bool(stopped)
     if stopped:
         return
     hub.unstartable = set()
@@ -305,7 +305,9 @@ def test_last_try_that_cannot_start_stops_earlier_runs(http, run, lost, context,
     # The second poll is that of the run whose error is in the way.
     polls = iter([[], failing])
     hub.on_poll = lambda: hub.failing_polls.extend(next(polls, []))
-    with pytest.raises(ControlHubRunFailedError, match=r"Job 'b' .* run 1 .*JDBC_00.*acknowledge_errors=True") as error:
+    with pytest.raises(
+        ControlHubRunFailedError, match=r"Run 1 failed: .*JDBC_00 .job 'b'.*acknowledge_errors=True"
+    ) as error:
         run(ControlHubStartJobsOperator, **arguments)
     assert (error.value.job_id, error.value.error_codes) == ("b:org", ("JDBC_00",))
     assert hub.asked("stopJobs") == [["a"]]

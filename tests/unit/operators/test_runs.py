@@ -158,16 +158,17 @@ def test_failed_run_raises_and_logs_details(http, context, sleep_calls, task_log
         ],
         counts=counts_json(1),
     )
-    with pytest.raises(ControlHubRunFailedError, match=r"Job 'Orders' \(.*\) run 1 failed .*JDBC_00 - Cannot"):
+    with pytest.raises(ControlHubRunFailedError, match=r"^Run 1 failed: JDBC_00 - Cannot connect \(job 'Orders'\)\.$"):
         operator().execute(context)
     log = task_log()
     for text in (
-        "Status: INACTIVE_ERROR, color: RED",
+        "Run 1 failed: JDBC_00 - Cannot connect (job 'Orders')\n",
+        "Status: INACTIVE_ERROR/RED, started ",
         "Error: RUN_ERROR: JDBC_00 - Cannot connect",
-        "engine-1: RUN_ERROR, JDBC_00 - no route to host",
+        "Engine engine-1: RUN_ERROR, JDBC_00 - no route to host",
         "Command STOP_PIPELINE to engine engine-1: ERROR, not running",
         "JOBRUNNER_62 - not responding",
-        "100 in, 90 out, 7 error records, 3 stage errors",
+        "100 in, 90 out, 7 errors, 3 stage errors",
         "ACTIVATING: Job started (by me@org)",
         "INACTIVE_ERROR: Job failed",
     ):
@@ -265,7 +266,7 @@ def test_run_ending_just_before_timeout_succeeds(http, context, sleep_calls):
 def test_restarted_job_is_evaluated_from_history(http, context, sleep_calls):
     hub = SingleJobHub(http, latest=None, script=[run_json(1), run_json(2)], counts=counts_json(2))
     hub.history = [run_json(2), failed(1, "RUN_ERROR: broken")]
-    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 1 .* RUN_ERROR: broken"):
+    with pytest.raises(ControlHubRunFailedError, match=r"Run 1 failed: RUN_ERROR: broken"):
         operator().execute(context)
 
 
@@ -321,6 +322,7 @@ def test_trigger_carries_run_and_deadline_without_secret(http, context, monkeypa
         "poll_interval": 7.0,
         "timeout": 100.0,
         "deadline": pytest.approx(5100.0, abs=1),
+        "timeout_reason": "execution_timeout of 100 s reached",
         "metrics_timeout": 75.0,
         "stop_on_kill": True,
         "force_stop_after": None,

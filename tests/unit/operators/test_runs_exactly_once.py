@@ -967,7 +967,9 @@ class RefusingStore:
 
 @pytest.mark.parametrize("stops_immediately", [True, False], ids=["stopped", "stopping"])
 @pytest.mark.parametrize("accept_stopped", [True, False])
-def test_clear_while_running_starts_new_run(hub, clock, context, monkeypatch, stops_immediately, accept_stopped):
+def test_clear_while_running_starts_new_run(
+    hub, clock, context, monkeypatch, task_log, stops_immediately, accept_stopped
+):
     """Airflow allows no more tries then, and takes nothing more from the try that it kills."""
     store = context["task_state_store"]
     refusing = context["task_state_store"] = RefusingStore(store)
@@ -982,6 +984,8 @@ def test_clear_while_running_starts_new_run(hub, clock, context, monkeypatch, st
     with pytest.raises(AirflowException, match="was killed while it waited"):
         task.execute(context)
     assert hub.calls == ["start", "stop"]
+    assert "nothing needs to be done" in task_log()
+    assert "error    ]" not in task_log()
     monkeypatch.setattr("time.sleep", clock.sleep)
     context["task_state_store"] = store
     context["ti"].try_number = 2

@@ -95,11 +95,11 @@ def test_run_with_unexpected_metrics_fails_with_values(http, run, task_log, defe
     with pytest.raises(ControlHubExpectationError) as error:
         run(deferrable, expect=["output_count >= 1000", "error_ratio < 0.01", "input_count > 5"])
     assert str(error.value) == (
-        f"Job 'Orders' ({JOB_ID}) run 1 succeeded (INACTIVE/GRAY), but its metrics are not as expected: "
+        "Run 1 succeeded (job 'Orders'), but its metrics are not as expected: "
         "output_count >= 1000 (not satisfied: 90), error_ratio < 0.01 (not satisfied: 0.1), "
         "input_count > 5 (satisfied: 100)."
     )
-    assert "Records: 100 in, 90 out, 7 error records, 3 stage errors" in task_log()
+    assert "Records: 100 in, 90 out, 7 errors, 3 stage errors" in task_log()
     assert hub.stops == []
 
 
@@ -125,7 +125,7 @@ def test_interim_metrics_leave_changeable_conditions_undecided(http, run, deferr
     SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1, saved_after=30))
     with pytest.raises(ControlHubMetricsUnavailableError) as error:
         run(deferrable, expect=[condition, "output_count >= 90"])
-    assert f"Job 'Orders' ({JOB_ID}) run 1 succeeded" in str(error.value)
+    assert "Run 1 succeeded (job 'Orders')" in str(error.value)
     assert f"{condition} (undecided: " in str(error.value)
     assert "output_count >= 90 (satisfied: 90)" in str(error.value)
 

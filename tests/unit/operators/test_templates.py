@@ -205,8 +205,7 @@ def test_failure_lets_others_finish_by_default(http, run, deferrable):
     with pytest.raises(ControlHubRunFailedError) as error:
         run(deferrable)
     assert str(error.value) == (
-        "1 of 2 runs did not succeed: Job 'Regional orders - 1' (instance-1:org) run 1 failed (INACTIVE/RED): "
-        "RUN_ERROR: JDBC_00."
+        "1 of 2 runs did not succeed: Run 1 failed: RUN_ERROR: JDBC_00 (job 'Regional orders - 1')."
     )
     assert hub.asked("stopJobs") == []
     assert hub.latest["instance-2:org"]["status"] == "INACTIVE"
@@ -228,8 +227,7 @@ def test_failure_stops_others_at_once_if_requested(http, run, clock, task_log, d
             deferrable, number_of_instances=4, if_instance_fails="stop_others", metrics_timeout=300, accept_stopped=True
         )
     assert str(error.value) == (
-        "1 of 4 runs did not succeed: Job 'Regional orders - 1' (instance-1:org) run 1 failed (INACTIVE/RED): "
-        "RUN_ERROR: JDBC_00."
+        "1 of 4 runs did not succeed: Run 1 failed: RUN_ERROR: JDBC_00 (job 'Regional orders - 1')."
     )
     assert hub.asked("stopJobs") == [["instance-2", "instance-4"]]
     # Deferred, young runs are polled more often.
@@ -273,25 +271,29 @@ def test_waits_for_others_if_stop_is_forbidden(http, run, task_log, deferrable):
     http.post(f"{HUB}/jobrunner/rest/v1/jobs/stopJobs", status_code=403)
     with pytest.raises(ControlHubRunFailedError, match="1 of 2 runs did not succeed"):
         run(deferrable, if_instance_fails="stop_others")
-    assert "Job instance-2:org run 1: could not be stopped and may still be active" in task_log()
+    assert "Job 'Regional orders - 2' run 1: could not be stopped and may still be active" in task_log()
     assert hub.latest["instance-2:org"]["status"] == "INACTIVE"
 
 
 @MODES
 def test_failed_instances_are_named_up_to_limit(http, run, task_log, deferrable):
     hub_with(http, *([failed(message=f"broken {n}")] for n in range(25)))
-    with pytest.raises(ControlHubRunFailedError, match=r"25 of 25 .*broken 19; and 5 more\.$") as error:
+    with pytest.raises(
+        ControlHubRunFailedError, match=r"25 of 25 .*broken 19 .job 'Regional orders - 20'.; and 5 more\.$"
+    ) as error:
         run(deferrable, number_of_instances=25)
     assert "broken 20" not in str(error.value)
     log = task_log()
-    assert "broken 9\n  Status: INACTIVE, color: RED" in log
-    assert "broken 10\n  Status: INACTIVE, color: RED" not in log
+    assert "broken 9 (job 'Regional orders - 10')\n" in log
+    assert "broken 10 (job 'Regional orders - 11')\n" not in log
 
 
 @MODES
 def test_single_failed_instance_reads_like_failed_job(http, run, deferrable):
     hub_with(http, [failed()])
-    with pytest.raises(ControlHubRunFailedError, match=r"^Job 'Regional orders - 1' .* run 1 failed .*JDBC_00\.$"):
+    with pytest.raises(
+        ControlHubRunFailedError, match=r"^Run 1 failed: RUN_ERROR: JDBC_00 \(job 'Regional orders - 1'\)\.$"
+    ):
         run(deferrable, number_of_instances=1)
 
 

@@ -311,6 +311,36 @@ def test_unchanged_status_is_notified_once():
     assert len(client.asked) == 10
 
 
+def test_unchanged_status_is_notified_for_progress():
+    client = FakeStatusClient()
+
+    async def scenario() -> list[float]:
+        now = asyncio.get_running_loop().time
+        began = now()
+        with SharedStatusPoller(client).subscribe({"job": 1}, 10, progress_interval=60) as subscription:
+            return [(await subscription.next(), now() - began)[1] for _ in range(4)]
+
+    _, first, second, third = run_in_virtual_time(scenario())
+    assert (second - first, third - second) == (pytest.approx(60), pytest.approx(60))
+
+
+def test_progress_of_many_jobs_is_notified_less_often():
+    """A line for each of 1,200 runs: at most ten lines a second."""
+    client = FakeStatusClient()
+
+    async def scenario() -> float:
+        poller, now = SharedStatusPoller(client), asyncio.get_running_loop().time
+        with contextlib.ExitStack() as others, poller.subscribe({"job": 1}, 30, progress_interval=60) as subscription:
+            for number in range(1199):
+                others.enter_context(poller.subscribe({f"job-{number}": 1}, 30))
+            await subscription.next()
+            began = now()
+            await subscription.next()
+            return now() - began
+
+    assert run_in_virtual_time(scenario()) == pytest.approx(120, abs=31)
+
+
 @pytest.mark.parametrize(
     "change",
     [

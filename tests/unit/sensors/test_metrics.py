@@ -150,7 +150,7 @@ def test_error_includes_failure_of_run(http, context, task_log):
     assert "Job 'Orders' run 4" in task_log()
     SingleJobHub(http, latest=failed(4), counts=counts_json(4, outputCount=900))
     with pytest.raises(
-        ControlHubExpectationError, match=r"final metrics of .*not satisfied: 900.* run 4 failed.*JDBC_00"
+        ControlHubExpectationError, match=r"final metrics of .*not satisfied: 900.* Run 4 failed.*JDBC_00"
     ):
         wait_in("poke", context, **THOUSAND_OUT)
 

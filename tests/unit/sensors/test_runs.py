@@ -138,15 +138,16 @@ def test_failed_first_poll_is_left_to_triggerer(answer, http, context, sleep_cal
 
 
 @MODES
-def test_failed_run_fails_sensor_in_every_mode(mode, http, context, sleep_calls):
-    with pytest.raises(ControlHubRunFailedError, match=r"run 4 failed .*JDBC_00"):
+def test_failed_run_fails_sensor_in_every_mode(mode, http, context, sleep_calls, task_log):
+    with pytest.raises(ControlHubRunFailedError, match=r"Run 4 failed: .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)])
+    assert "Success criteria met" not in task_log()
 
 
 @MODES
 @pytest.mark.parametrize("kindness", [{"soft_fail": True}, {"never_fail": True}])
 def test_failed_run_can_skip_sensor_in_every_mode(mode, kindness, http, context, sleep_calls):
-    with pytest.raises(AirflowSkipException, match=r"run 4 failed .*JDBC_00"):
+    with pytest.raises(AirflowSkipException, match=r"Run 4 failed: .*JDBC_00"):
         wait_in(mode, http, context, [run_json(4), failed(4)], **kindness)
 
 
@@ -165,12 +166,12 @@ def test_timeout_fails_sensor_in_poke_mode(http, context, sleep_calls):
         ({"soft_fail": True}, AirflowSkipException),
         ({"never_fail": True}, AirflowSkipException),
     ]:
-        with pytest.raises(error, match=r"Job .* run 4 has not ended within 100 s\. Last status: ACTIVE/GREEN"):
+        with pytest.raises(error, match=r"run 4 has not ended within 100 s\. Last status: ACTIVE/GREEN"):
             sensor(timeout=100, **arguments).execute(context)
 
 
 def test_timeout_fails_deferred_sensor(context):
-    timed_out = ControlHubRunTimeoutError("Run 4 has not ended within 100 s.")
+    timed_out = ControlHubRunTimeoutError("run 4 has not ended within 100 s.")
     with pytest.raises(AirflowSensorTimeout, match="100 s"):
         complete(sensor(deferrable=True), context, None, error=timed_out)
     with pytest.raises(AirflowSkipException, match="100 s"):
@@ -201,7 +202,7 @@ def test_default_run_is_latest_at_first_poll(mode, http, context, sleep_calls):
             sensor(deferrable=True).execute(context)
         assert deferred.value.trigger.serialize()[1]["run_count"] == 4
         return
-    with pytest.raises(ControlHubRunFailedError, match=r"Job .* run 4 "):
+    with pytest.raises(ControlHubRunFailedError, match=r"Run 4 "):
         sensor().execute(context) if mode == "poke" else reschedule_until_done(context)
 
 

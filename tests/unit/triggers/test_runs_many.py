@@ -404,6 +404,7 @@ def test_trigger_survives_serialization():
         "poll_interval": 7.0,
         "timeout": 60.0,
         "deadline": 99.0,
+        "timeout_reason": None,
         "metrics_timeout": 5.0,
         "upper_bounds": None,
         "until_failure": True,

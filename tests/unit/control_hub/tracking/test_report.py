@@ -148,11 +148,11 @@ def test_details_contain_all_facts():
     )
     text = _report(body, STOPPED_EVENTS).details()
     for part in [
-        f"Job '{JOB_NAME}' ({JOB_ID}) run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00 - Cannot connect",
-        "Status: INACTIVE, color: RED",
-        f"Started: 2026-01-01 09:50:00 UTC by {ME}, finished: 2026-01-01 09:51:00 UTC, duration: 60.0 s",
-        "JOBRUNNER_62 - Not responding",
-        "engine-1: RUN_ERROR, Connection refused",
+        f"Run 1 failed: JDBC_00 - Cannot connect (job '{JOB_NAME}')",
+        "Error: RUN_ERROR: JDBC_00 - Cannot connect",
+        f"Status: INACTIVE/RED, started 2026-01-01 09:50:00 UTC by {ME}, ran for 60.0 s",
+        "Warning: JOBRUNNER_62 - Not responding",
+        "Engine engine-1: RUN_ERROR, Connection refused",
         "Command START_PIPELINE to engine engine-2: ERROR, no memory",
         "Last 4 events:",
         f"2026-01-01 09:50:40 UTC DEACTIVATING: Job stopped (by someone@{ME})",
@@ -165,10 +165,55 @@ def test_details_name_unknown_facts():
     run = JobRun(run_id="", job_id="", run_count=1, status="ACTIVATION_ERROR", color="")
     report = RunReport.build(job_id=JOB_ID, job_name="", run=run, events=[])
     text = report.details()
-    assert f"Job {JOB_ID} run 1 failed" in text
-    assert "Started: unknown by unknown, finished: unknown" in text
+    assert f"Run 1 failed: ACTIVATION_ERROR/no color (job {JOB_ID})" in text
+    assert "ACTIVATION_ERROR/no color, started unknown by unknown" in text
     assert "Check that engines with all of its labels are running." in text
     assert "Events: none available" in text
+
+
+ERROR = "Data Collector 'http://sdc.example.com:18630' reported pipeline in status 'RUN_ERROR': JDBC_34 - Query failed"
+
+
+def test_details_state_outcome_first_error_once_and_ids_last():
+    body = failed(
+        errorMessage=ERROR,
+        warnings=[ERROR],
+        pipelineStatus=[{"sdcId": "engine-1", "status": "RUN_ERROR", "message": "JDBC_34 - Query failed"}],
+        ackTrackers=[{"sdcId": "engine-1", "ackStatus": "ERROR", "eventType": "STOP_PIPELINE", "message": ERROR}],
+    )
+    lines = _report(body, [event_json(1, 60, "INACTIVE", ERROR)]).details().splitlines()
+    assert lines[0] == f"Run 1 failed: JDBC_34 - Query failed (job '{JOB_NAME}')"
+    assert lines[1] == f"  Error: {ERROR}"
+    assert not any("Query failed" in line for line in lines[2:])
+    assert "  Engine engine-1: RUN_ERROR" in lines
+    assert lines[-1] == f"  Ids: job {JOB_ID}, run {body['id']}"
+    assert not any(JOB_ID in line for line in lines[:-1])
+
+
+def test_details_omit_engine_status_that_contradicts_error():
+    running = [{"sdcId": "engine-1", "status": "RUNNING"}]
+    text = _report(failed(errorMessage=ERROR, pipelineStatus=running)).details()
+    assert "RUNNING" not in text
+    assert "  Engine engine-1\n" in text
+    assert "Engine engine-1: RUNNING" in _report(succeeded(pipelineStatus=running)).details()
+
+
+def test_details_name_engines_and_users():
+    names = {"engine-1": "http://sdc.example.com:18630", ME: "Ann Example"}
+    body = failed(pipelineStatus=[{"sdcId": "engine-1", "status": "RUN_ERROR"}])
+    text = _report(body, [event_json(1, 0, "ACTIVATING", "Job started", ME)]).details(names)
+    assert "by Ann Example, ran for" in text
+    assert "Job started (by Ann Example)" in text
+    assert "Engine http://sdc.example.com:18630: RUN_ERROR" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [(None, "60 s"), (counts_json(), "90 out, 7 errors, 60 s")], ids=["none", "some"]
+)
+def test_brief_has_known_facts(counts, expected):
+    metrics = None if counts is None else RunMetrics.from_wire(counts, 1)
+    report = RunReport(JOB_ID, "", JobRun.from_wire(succeeded()), Outcome.SUCCEEDED, metrics=metrics)
+    assert report.brief == expected
 
 
 def test_details_mark_provisional_counts():
@@ -176,9 +221,9 @@ def test_details_mark_provisional_counts():
     metrics = RunMetrics.from_wire(counts_json(), 1)
     for final in (True, False):
         text = RunReport(JOB_ID, "", run, Outcome.SUCCEEDED, metrics=metrics, metrics_final=final).details()
-        assert "Records: 100 in, 90 out, 7 error records, 3 stage errors" in text
+        assert "Records: 100 in, 90 out, 7 errors, 3 stage errors" in text
         assert ("(not final)" in text) is not final
-    assert "Engines: engine-1" in text
+    assert "Engine engine-1" in text
 
 
 _TEXT = st.text(max_size=20)

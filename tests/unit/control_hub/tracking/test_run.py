@@ -186,9 +186,9 @@ def test_failure_without_message_uses_engine_message(hub, wait):
         status(failed(RUN, errorMessage=None, pipelineStatus=[], ackTrackers=[])),
     )
     report = wait()
-    assert report.summary.endswith("run 3 failed (INACTIVE/RED): no such lib (engine e1)")
+    assert report.summary.startswith("Run 3 failed: no such lib (engine e1) (job ")
     assert report.to_result()["error_message"] == "no such lib (engine e1)"
-    assert "Error: no such lib (engine e1)" in report.details()
+    assert "no such lib (engine e1)" in report.details()
 
 
 def test_failed_polls_do_not_prove_red(hub, wait, clock):
@@ -269,9 +269,49 @@ def test_only_changes_are_logged(hub, wait, caplog):
     assert all(line.startswith("Job ") and f" run {RUN}" in line for line in lines)
     assert [line.rpartition(": ")[2] for line in lines] == [
         "ACTIVE/GREEN",
-        "ACTIVE/GREEN, 5 records in, 4 out, 1 errors",
         "INACTIVE/GRAY",
     ]
+
+
+def counting(input_count, errors=0):
+    return status(run_json(RUN, inputRecordCount=input_count, outputRecordCount=input_count, errorRecordCount=errors))
+
+
+def test_progress_is_logged_every_minute_with_throughput(hub, wait, caplog):
+    with caplog.at_level(logging.INFO):
+        hub.shows(*[counting(30_000 * number, number) for number in range(6)], status(succeeded(RUN)))
+        wait(poll_interval=30.0)
+    lines = [record.getMessage() for record in caplog.records if "records/s" in record.getMessage()]
+    assert lines == [
+        f"Job '{JOB_NAME}' run {RUN}: ACTIVE/GREEN, 60,000 records in, 60,000 out, 2 errors, 1,000 records/s",
+        f"Job '{JOB_NAME}' run {RUN}: ACTIVE/GREEN, 120,000 records in, 120,000 out, 4 errors, 1,000 records/s",
+    ]
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(0.0, 0), (30.0, 5), (150.0, 1)])
+def test_progress_interval_is_that_of_the_client(hub, wait, make_client, caplog, interval, expected):
+    client = make_client(max_attempts=1, progress_interval=interval)
+    with caplog.at_level(logging.INFO):
+        hub.shows(*[counting(number) for number in range(6)], status(succeeded(RUN)))
+        wait(poll_interval=30.0, client=client)
+    assert sum("records/s" in record.getMessage() for record in caplog.records) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "polls"),
+    [
+        ({"errorMessage": "pipeline in status 'START_ERROR': CONTAINER_0800 - Invalid"}, 1),
+        ({"pipelineStatus": [{"sdcId": "engine-1", "status": "START_ERROR"}]}, 1),
+        ({"errorMessage": "START_ERROR", "inputRecordCount": 1}, 5),
+        ({"errorMessage": "pipeline in status 'RUN_ERROR': JDBC_00 - Broken"}, 5),
+    ],
+    ids=["message", "engine", "with records", "while running"],
+)
+def test_run_that_failed_at_start_has_no_metrics_to_wait_for(http, hub, wait, clock, fields, polls):
+    http.get(COUNTS, json={})
+    hub.shows(status(failed(RUN, **fields)))
+    assert wait(metrics_timeout=20.0).outcome is Outcome.FAILED
+    assert len(clock.slept) == polls - 1
 
 
 def test_restarted_job_is_resolved_from_history(http, hub, wait, caplog):
@@ -616,7 +656,7 @@ def test_status_counts_can_be_final(http, hub, wait, clock):
     report = wait(metrics_timeout=20.0)
     assert (report.metrics.input_count, report.metrics.stage_errors_count) == (9, None)
     assert (report.metrics_final, clock.slept) == (True, [])
-    assert "9 in, 8 out, 1 error records, unknown stage errors" in report.details()
+    assert "9 in, 8 out, 1 errors, unknown stage errors" in report.details()
     assert RunReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
@@ -696,6 +736,7 @@ class _AnyHub:
 
     def __init__(self, data):
         self._data = data
+        self.progress_interval = 0.0
         self.jobs = SimpleNamespace(
             get=lambda _: self._answer(SimpleNamespace(label="the job", current_run=None, create_time=None))
         )

@@ -381,7 +381,7 @@ def test_failure_is_known_before_metrics(http, group_of):
     group.poll()
     assert group.reports == {}
     assert list(group.failures) == ["broken:org"]
-    assert "run 1 failed (INACTIVE/RED): RUN_ERROR: JDBC_00" in group.failures["broken:org"]
+    assert "Run 1 failed: RUN_ERROR: JDBC_00" in group.failures["broken:org"]
     assert group.unfinished == {"going:org": 1}
 
 
@@ -509,7 +509,25 @@ def test_log_lines_start_with_job_name(http, group_of, wait):
     wait(group_of("a", "b", log=SimpleNamespace(info=note, warning=note)))
     assert "Job 'a' run 1: ACTIVE/GREEN, 5 records in, 0 out, 0 errors" in lines
     assert "Job 'b' run 1: INACTIVE/GRAY" in lines
-    assert any("failed (INACTIVE/RED): 100 % broken" in line for line in lines)
+    assert any("Run 1 failed: 100 % broken (job 'a')" in line for line in lines)
+
+
+def test_progress_of_all_runs_is_one_line(http, group_of, wait):
+    MultiJobHub(
+        http,
+        a=[active(inputRecordCount=30 * number, errorRecordCount=number) for number in range(8)] + [succeeded()],
+        b=[active(inputRecordCount=100), failed(message="broken")],
+        c=[active()] * 8 + [succeeded()],
+    )
+    lines = []
+
+    def note(message, *arguments):
+        lines.append(message % arguments if arguments else message)
+
+    wait(group_of("a", "b", "c", log=SimpleNamespace(info=note, warning=note)))
+    progress = [line for line in lines if "records/s" in line]
+    assert progress
+    assert all(line.startswith("1 of 3 runs have ended (1 failed): ") for line in progress)
 
 
 ENDS = {"SUCCEEDED": succeeded, "FAILED": failed, "FAILED ": errored}
