@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
     metavar="NAME=VALUE",
     help="Select a behaviour where that of Control Hub is unknown; see --list-variants. Repeatable.",
 )
-@click.option("--list-variants", is_flag=True, help="List the variants, the default value first, and exit.")
+@click.option("--list-variants", is_flag=True, help="List the variants with their values and meanings, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the connection details as one line of JSON.")
 @click.option(
     "--credential-id", envvar="STREAMSETS_SANDBOX_CREDENTIAL_ID", help="Credential ID to accept; a new one by default."
@@ -136,8 +136,7 @@ def command(
     the last request, even after it was killed. Clients stay connected if --port and the credential are also the same.
     """
     if list_variants:
-        for name, choices in Variants.choices().items():
-            click.echo(f"{name:26} {' | '.join(choices) or f'number, {getattr(Variants(), name)}'}")
+        click.echo(_describe_variants())
         return
     if bool(tls_cert) != bool(tls_key):
         raise click.UsageError("--tls-cert and --tls-key must be used together.")
@@ -169,6 +168,16 @@ def command(
     info = _connection_info(url, credential)
     server = Server(config, lambda: _print_connection_info(info, as_json=as_json))
     asyncio.run(server.serve(sockets=[listener]))
+
+
+def _describe_variants() -> str:
+    choices, meanings = Variants.choices(), Variants.meanings()
+    paragraphs = []
+    for name, default in Variants().as_dict().items():
+        values = " | ".join(choices[name][1:] or ("any other number",))
+        meaning = click.wrap_text(meanings[name], 100, initial_indent="    ", subsequent_indent="    ")
+        paragraphs.append(f"{name} = {default} (default) | {values}\n{meaning}")
+    return "\n\n".join(paragraphs)
 
 
 def _parse_variant(text: str) -> tuple[str, str]:
