@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import uvicorn
+from fastapi import FastAPI
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.app import create_app
@@ -25,6 +26,13 @@ from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, load_f
 from airflow_provider_streamsets.sandbox.persistence import StateError, StateFile
 from airflow_provider_streamsets.sandbox.seed.document import SeedError
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
+
+KEEP_ALIVE_SECONDS = 75
+"""
+Time after which the server closes an idle connection.
+
+Longer than the usual intervals of clients that poll: a request that arrives while its connection is closed fails.
+"""
 
 
 class Server(uvicorn.Server):
@@ -154,7 +162,26 @@ def command(
         raise click.ClickException(str(error)) from None
     listener = _bind(host, port)
     url = _url("https" if tls_cert else "http", host, listener.getsockname()[1])
-    config = uvicorn.Config(
+    info = _connection_info(url, credential)
+    server = Server(
+        server_config(app, log_level=log_level, tls_cert=tls_cert, tls_key=tls_key),
+        lambda: _print_connection_info(info, as_json=as_json),
+    )
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+def server_config(
+    app: FastAPI, *, log_level: str = "warning", tls_cert: str | None = None, tls_key: str | None = None
+) -> uvicorn.Config:
+    """
+    Return the configuration of the server.
+
+    :param app: the application.
+    :param log_level: the log level; ``info`` and ``debug`` include every request.
+    :param tls_cert: path of the certificate; None for HTTP.
+    :param tls_key: path of the private key of the certificate.
+    """
+    return uvicorn.Config(
         app,
         log_level=log_level,
         log_config=None,
@@ -162,12 +189,10 @@ def command(
         access_log=log_level in ("debug", "info"),
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
         lifespan="off",
     )
-    info = _connection_info(url, credential)
-    server = Server(config, lambda: _print_connection_info(info, as_json=as_json))
-    asyncio.run(server.serve(sockets=[listener]))
 
 
 def _describe_variants() -> str:
