@@ -302,6 +302,24 @@ class RunState(RunTimeline):
         """Return when the run ended, or 0 if it has not ended at that time."""
         return next((phase.at for phase in self.phases if phase.status in FINAL_STATUSES and phase.at <= time), 0)
 
+    def outcome(self, time: int) -> str:
+        """Return in words how the run ended or, before its end, what it is doing."""
+        phase = self.phase_at(time)
+        stopped = self.stopped_at <= time
+        if phase.status in FINAL_STATUSES:
+            if phase.error:
+                return "failed"
+            if stopped:
+                return "stopped" if self.run.superseded is None else "upgraded"
+            return "succeeded"
+        if self.is_lost(time):
+            return "engine not responding"
+        if phase.color == "RED":
+            return "failing"
+        if phase.status == "DEACTIVATING":
+            return "stopping" if stopped else "finishing"
+        return "starting" if phase.status == "ACTIVATING" else "running"
+
     def is_lost(self, time: int) -> bool:
         """Return whether Control Hub has lost the connection to the engine of the run."""
         current = self.phase_at(time)

@@ -188,6 +188,27 @@ def test_superseded_run_ends_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "changes", "expected"),
+    [
+        (BATCH, {}, {0: "starting", 5: "running", 11: "finishing", 12: "succeeded"}),
+        (replace(BATCH, fails_after=4000), {"needs_ack": True}, {4: "running", 5: "failing", 6: "failed"}),
+        (replace(BATCH, fails_after=0), {"needs_ack": True, "acks": [UserAction(T0 + 5000, "me")]}, {9: "failed"}),
+        (replace(BATCH, start_error="no"), {}, {0: "starting", 1: "failing", 3: "failed"}),
+        (STREAM, {"stops": [UserAction(T0 + 5000, "me")]}, {4: "running", 5: "stopping", 6: "stopped"}),
+        (STREAM, {"superseded": UserAction(T0 + 5000, "me", "Job upgraded")}, {4: "running", 5: "upgraded"}),
+        (
+            replace(STREAM, engine_lost_after=2),
+            {"stops": [UserAction(T0 + 5000, "me")]},
+            {3: "engine not responding", 6: "engine not responding", 25: "failed"},
+        ),
+    ],
+)
+def test_outcome_in_words(behaviour, changes, expected):
+    state = state_of(behaviour, **changes)
+    assert {second: state.outcome(T0 + second * 1000) for second in expected} == expected
+
+
 def test_acknowledgement_keeps_error_message():
     run = run_of(replace(BATCH, fails_after=0), needs_ack=True, acks=[UserAction(T0 + 60_000, "me")])
     for color in ("GRAY", "RED"):
