@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,10 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.api.requests import get_backend
+from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.runs import Counts
 from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
-from airflow_provider_streamsets.sandbox.serializers.metrics import record_counts_body
 from airflow_provider_streamsets.sandbox.serializers.runs import engine_body, event_bodies, status_body
 
 router = APIRouter(include_in_schema=False)
@@ -39,8 +41,12 @@ def _duration(milliseconds: int) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _number(value: int) -> str:
-    return f"{value:,}"
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value % 1 and value < 10 else f"{value:,.0f}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2)
 
 
 _environment = Environment(
@@ -50,20 +56,24 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(time=_time, duration=_duration, number=_number)
+_environment.filters.update(time=_time, duration=_duration, number=_number, json=_json)
+_environment.globals.update(refresh=REFRESH_SECONDS)
 
 
-def _page(template: str, backend: ControlHubBackend, now: int, status: int = 200, **values: Any) -> Response:
-    html = _environment.get_template(template).render(
-        organization=backend.seed.organization.name,
-        now=now,
-        time_scale=backend.time_scale,
-        frozen=backend.clock.frozen,
-        refresh=REFRESH_SECONDS,
-        version=__version__,
+def _page(request: Request, template: str, now: int, status: int = 200, **values: Any) -> Response:
+    """Return a page, or its values as JSON."""
+    backend = get_backend(request)
+    values = {
+        "organization": backend.seed.organization.name,
+        "now": now,
+        "time_scale": backend.time_scale,
+        "frozen": backend.clock.frozen,
+        "version": __version__,
         **values,
-    )
-    return HTMLResponse(html, status_code=status)
+    }
+    if request.query_params.get("format") == "json":
+        return json_response(values, status)
+    return HTMLResponse(_environment.get_template(template).render(values), status_code=status)
 
 
 @router.get("/")
@@ -71,9 +81,9 @@ async def show_overview(request: Request) -> Response:
     """Show engines and jobs."""
     backend = get_backend(request)
     now = backend.clock.now()
-    jobs = [job_body(backend, job, now) for job in backend.jobs.values()]
+    jobs = [_job_values(backend, job, now) for job in backend.jobs.values()]
     engines = [engine_body(backend, engine, now) for engine in backend.engines.values()]
-    return _page("overview.html", backend, now, jobs=jobs, engines=engines)
+    return _page(request, "overview.html", now, jobs=jobs, engines=engines)
 
 
 @router.get("/sch/jobs/detail/{job_id}")
@@ -83,22 +93,39 @@ async def show_job(request: Request, job_id: str) -> Response:
     now = backend.clock.now()
     job = backend.jobs.get(job_id)
     if job is None:
-        return _page("unknown.html", backend, now, 404, job_id=job_id)
-    return _page("job.html", backend, now, **_job_values(backend, job, now))
+        return _page(request, "unknown.html", now, 404, error=f"No job has the id {job_id}.")
+    return _page(request, "job.html", now, job=_job_values(backend, job, now), **_run_values(backend, job, now))
+
+
+def _outcome(backend: ControlHubBackend, job: Job, now: int) -> str:
+    if job.seed.is_template:
+        return "job template"
+    return backend.run_state(job.latest).outcome(now) if job.latest else "never run"
 
 
 def _job_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any]:
-    runs = [status_body(backend, job, run, now) for run in reversed(job.runs)]
-    events = event_bodies(backend, job.latest, now) if job.latest else []
-    names = {engine.id: engine.url for engine in backend.engines.values()}
-    latest = job.latest.run_count if job.latest else 0
-    counts = record_counts_body(backend, job, now).values()
+    return {**job_body(backend, job, now), "outcome": _outcome(backend, job, now)}
+
+
+def _run_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any]:
+    latest = job.latest
+    runs = [
+        {
+            **status_body(backend, job, run, now),
+            "outcome": backend.run_state(run).outcome(now),
+            "parameters": run.parameters,
+            "saved_counts": _counts_values(backend.saved_counts(run, now)),
+        }
+        for run in reversed(job.runs)
+    ]
+    events = event_bodies(backend, latest, now) if latest else []
     return {
-        "job": job_body(backend, job, now),
-        "parameters": json.dumps(job.parameters, indent=2),
-        "run_parameters": json.dumps(job.latest.parameters, indent=2) if job.latest else "",
+        "parameters": job.parameters,
         "runs": runs,
         "events": sorted(events, key=lambda event: event["time"]),
-        "metrics": {entry.get("runCount", latest): entry for entry in counts},
-        "engine_names": names,
+        "engine_urls": {engine.id: engine.url for engine in backend.engines.values()},
     }
+
+
+def _counts_values(counts: Counts | None) -> dict[str, int] | None:
+    return {**dataclasses.asdict(counts), "output": counts.output} if counts else None

@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+import json
+import re
+from html.parser import HTMLParser
+
+from tests.unit.fakes.sandbox_app import T0, Hub
+
+
+class Page(HTMLParser):
+    """A page as its users meet it: the text of its table rows and of the page, and its references."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[str] = []
+        self.text = ""
+        self.cells: list[dict[str, str | None]] = []
+        self.references: list[str | None] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag == "tr":
+            self.rows.append("")
+        elif tag == "td":
+            self.cells.append(values)
+        self.references += [values[name] for name in ("src", "href", "xlink:href") if name in values]
+
+    def handle_data(self, data):
+        self.text += f" {data.strip()}" if data.strip() else ""
+        if self.rows and data.strip():
+            self.rows[-1] += f" {data.strip()}"
+
+    def row(self, name: str) -> str:
+        return next(row for row in self.rows if row.startswith(f" {name} "))
+
+
+def job_path(hub: Hub, name: str) -> str:
+    return f"/sch/jobs/detail/{hub.id(name)}"
+
+
+def job_page(hub: Hub, name: str) -> Page:
+    return Page(hub.http.get(job_path(hub, name)).text)
+
+
+def overview(hub: Hub) -> Page:
+    return Page(hub.http.get("/").text)
+
+
+def as_json(hub: Hub, path: str):
+    return hub.get(path, format="json")
+
 
 def test_pages_escape_values(hub):
-    overview = hub.http.get("/").text
-    assert "Orders to warehouse" in overview
+    assert "Orders to warehouse" in overview(hub).text
     hub.do("Quick check", "start", {"X": "<script>alert(1)</script>"})
-    page = hub.http.get(f"/sch/jobs/detail/{hub.id('Quick check')}").text
+    page = hub.http.get(job_path(hub, "Quick check")).text
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
     missing = hub.http.get("/sch/jobs/detail/<b>no")
@@ -15,3 +64,64 @@ def test_pages_escape_values(hub):
     assert "<b>no" not in missing.text
     for job in hub.backend.jobs.values():
         assert hub.http.get(f"/sch/jobs/detail/{job.id}").status_code == 200
+
+
+def test_outcomes_are_words(hub):
+    page = overview(hub)
+    for name, words in {
+        "Orders to warehouse": "succeeded INACTIVE 3",
+        "Clickstream to lake": "stopped INACTIVE",
+        "Customers nightly": "failed INACTIVE",
+        "Ledger export": "failed INACTIVE_ERROR",
+        "Web logs to lake": "running ACTIVE",
+        "Quick check": "never run",
+        "Regional orders": "job template",
+        "http://sdc-prod.example.com:18630": "responding",
+    }.items():
+        assert page.row(name).startswith(f" {name} {words} ")
+    past = [row for row in job_page(hub, "Orders to warehouse").rows if "INACTIVE" in row and "Job" not in row]
+    outcomes = [re.match(r" (\d) (\w+) INACTIVE", row) for row in past]
+    assert [match.groups() for match in outcomes if match] == [("3", "succeeded"), ("2", "failed"), ("1", "succeeded")]
+
+
+def test_lost_engine_is_reported_in_words(hub):
+    hub.do("Legacy feed", "start")
+    hub.clock.advance(60)
+    page = overview(hub)
+    assert "engine not responding ACTIVE" in page.row("Legacy feed")
+    assert " not responding " in page.row("http://sdc-field.example.com:18630")
+
+
+def test_pages_are_available_as_json(hub):
+    page = as_json(hub, "/")
+    assert page["now"] == T0
+    jobs = {job["name"]: job for job in page["jobs"]}
+    assert jobs["Ledger export"]["outcome"] == "failed"
+    assert [engine["responding"] for engine in page["engines"]] == [True, True, True]
+    job = as_json(hub, job_path(hub, "Orders to warehouse"))
+    assert [run["outcome"] for run in job["runs"]] == ["succeeded", "failed", "succeeded"]
+    assert job["runs"][1]["saved_counts"]["input"] == 21_000
+    assert hub.app.state.context.credential.token not in json.dumps([page, job])
+    for path in ("/", job_path(hub, "Orders to warehouse")):
+        assert "?format=json" in Page(hub.http.get(path).text).references
+    missing = hub.http.get("/sch/jobs/detail/no:no?format=json")
+    assert (missing.status_code, missing.json()["error"]) == (404, "No job has the id no:no.")
+
+
+def test_run_without_saved_metrics_has_no_counts(hub):
+    hub.do("Orders to warehouse", "start")
+    running, previous, *_ = as_json(hub, job_path(hub, "Orders to warehouse"))["runs"]
+    assert (running["saved_counts"], previous["saved_counts"]["output"]) == (None, 59_700)
+    assert "none saved" in job_page(hub, "Orders to warehouse").text
+
+
+def test_narrow_pages_label_cells(hub):
+    for page in (overview(hub), job_page(hub, "Orders to warehouse"), job_page(hub, "Clickstream to lake")):
+        assert page.cells
+        # Empty cells are hidden.
+        assert {bool(cell) for cell in page.cells if cell.get("data-label") is None} <= {False}
+
+
+def test_pages_reference_no_other_host(hub):
+    for page in (overview(hub), job_page(hub, "Orders to warehouse")):
+        assert [url for url in page.references if not url.startswith(("/", "?", "data:"))] == []
