@@ -167,20 +167,29 @@ class AuthMiddleware:
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or respond with 401."""
+        """Pass the request on, or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        if path not in PUBLIC_PATHS and not path.startswith(PUBLIC_PREFIXES):
-            if not path.startswith("/sandbox/"):
-                query = scope["query_string"].decode("latin-1")
-                self._context.requests.add(scope["method"], path, query, self._context.backend.clock.now())
-            if not self._is_authenticated(Headers(scope=scope)):
-                await unauthorized_response()(scope, receive, send)
-                return
+        rejection = self._check(scope)
+        if rejection is not None:
+            await rejection(scope, receive, send)
+            return
         with caller_context(Headers(scope=scope).get(CALLER_HEADER)):
             await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> Response | None:
+        """Record a request and return the response to one that is not passed on."""
+        path, headers = scope["path"], Headers(scope=scope)
+        if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES):
+            # The page of another site can make a browser send requests, but without this header.
+            if scope["method"] in ("GET", "HEAD") or headers.get("X-Requested-By"):
+                return None
+            return error_response(ApiError(403, "SANDBOX_403", "The header X-Requested-By is missing"))
+        if not path.startswith("/sandbox/"):
+            query = scope["query_string"].decode("latin-1")
+            self._context.requests.add(scope["method"], path, query, self._context.backend.clock.now())
+        return None if self._is_authenticated(headers) else unauthorized_response()
 
     def _is_authenticated(self, headers: Headers) -> bool:
         return bool(headers.get("X-Requested-By")) and self._context.credential.accepts(

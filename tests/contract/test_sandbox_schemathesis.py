@@ -29,7 +29,7 @@ from airflow_provider_streamsets.sandbox.serializers.runs import engine_pipeline
 from tests.unit.fakes.sandbox_app import JR, OFFSET, Hub
 
 EXAMPLES = 8
-PAGES = {"/", "/sch/jobs/detail/{job_id}"}
+PAGES = {"/", "/sch/jobs/detail/{job_id}", "/sch/jobs/detail/{job_id}/{action}"}
 
 # Unknown jobs return errors, so that invalid requests can be distinguished from valid ones.
 HUB = Hub(unknown_job="404")

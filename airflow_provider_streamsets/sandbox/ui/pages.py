@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.api.requests import get_backend
-from airflow_provider_streamsets.sandbox.api.responses import json_response
+from airflow_provider_streamsets.sandbox.api.responses import error_response, json_response
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
+from airflow_provider_streamsets.sandbox.backend.exceptions import UnknownJobError, unsupported_endpoint
 from airflow_provider_streamsets.sandbox.backend.runs import Counts
 from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
@@ -24,6 +26,19 @@ from airflow_provider_streamsets.sandbox.serializers.runs import engine_body, ev
 router = APIRouter(include_in_schema=False)
 
 REFRESH_SECONDS = 2
+
+_ACTIONS: dict[str, Callable[[ControlHubBackend, Job], object]] = {
+    "start": ControlHubBackend.start,
+    "stop": ControlHubBackend.stop,
+    "acknowledge": ControlHubBackend.acknowledge,
+}
+_ACTION_OF_STATUS = {
+    None: "start",
+    "INACTIVE": "start",
+    "ACTIVATION_ERROR": "start",
+    "ACTIVE": "stop",
+    "INACTIVE_ERROR": "acknowledge",
+}
 
 
 def _time(milliseconds: int) -> str:
@@ -97,6 +112,23 @@ async def show_job(request: Request, job_id: str) -> Response:
     return _page(request, "job.html", now, job=_job_values(backend, job, now), **_run_values(backend, job, now))
 
 
+@router.post("/sch/jobs/detail/{job_id}/{action}")
+async def act_on_job(request: Request, job_id: str, action: str) -> Response:
+    """Start, stop or acknowledge a job, for the buttons of the pages."""
+    backend = get_backend(request)
+    job, act = backend.jobs.get(job_id), _ACTIONS.get(action)
+    if act is None:
+        raise unsupported_endpoint(request.method, request.url.path)
+    if job is None:
+        # Not raised: the variant for unknown jobs applies to the API only.
+        return error_response(UnknownJobError(job_id))
+    act(backend, job)
+    now = backend.clock.now()
+    run = f" run {job.latest.run_count}" if job.latest else ""
+    state = ", ".join(filter(None, (backend.status(job, now), _outcome(backend, job, now))))
+    return json_response({"message": f"Job '{job.seed.name}'{run}: {state}."})
+
+
 def _outcome(backend: ControlHubBackend, job: Job, now: int) -> str:
     if job.seed.is_template:
         return "job template"
@@ -104,7 +136,8 @@ def _outcome(backend: ControlHubBackend, job: Job, now: int) -> str:
 
 
 def _job_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any]:
-    return {**job_body(backend, job, now), "outcome": _outcome(backend, job, now)}
+    action = None if job.seed.is_template else _ACTION_OF_STATUS.get(backend.status(job, now))
+    return {**job_body(backend, job, now), "outcome": _outcome(backend, job, now), "action": action}
 
 
 def _run_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any]:

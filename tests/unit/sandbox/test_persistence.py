@@ -184,6 +184,17 @@ def test_unobserved_events_are_restored(tmp_path):
         sandbox.close()
 
 
+def test_restart_restores_actions_of_page(sandbox):
+    page = f"/sch/jobs/detail/{sandbox.id('Quick check')}"
+    assert TestClient(sandbox.app).post(f"{page}/start").status_code == 403
+    sandbox.wall += 60_000
+    sandbox.post(f"{page}/start")
+    before = sandbox.snapshot()
+    sandbox.restart()
+    assert sandbox.snapshot() == before
+    assert [start["run_count"] for start in before["starts"]] == [1]
+
+
 def test_restart_restores_import(sandbox):
     exported = sandbox.http.post(f"{JR}/jobs/exportJobs", json=[sandbox.id("Quick check")]).content
     with zipfile.ZipFile(io.BytesIO(exported)) as archive:

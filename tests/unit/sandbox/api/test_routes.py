@@ -134,6 +134,7 @@ def test_all_routes_respond(hub):
         "commit_id": job["pipelineCommitId"],
         "organization": job["organization"],
         "service": "jobrunner",
+        "action": "stop",
     }
     query = {
         "jobId": job["id"],

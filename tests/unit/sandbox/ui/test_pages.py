@@ -6,17 +6,21 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pytest
+from fastapi.testclient import TestClient
+
 from tests.unit.fakes.sandbox_app import T0, Hub
 
 
 class Page(HTMLParser):
-    """A page as its users meet it: the text of its table rows and of the page, and its references."""
+    """A page as its users meet it: the text of its table rows and of the page, its buttons and its references."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.rows: list[str] = []
         self.text = ""
         self.cells: list[dict[str, str | None]] = []
+        self.buttons: list[str | None] = []
         self.references: list[str | None] = []
         self.feed(html)
 
@@ -26,6 +30,8 @@ class Page(HTMLParser):
             self.rows.append("")
         elif tag == "td":
             self.cells.append(values)
+        elif tag == "button":
+            self.buttons.append(values["aria-label"])
         self.references += [values[name] for name in ("src", "href", "xlink:href") if name in values]
 
     def handle_data(self, data):
@@ -69,12 +75,12 @@ def test_pages_escape_values(hub):
 def test_outcomes_are_words(hub):
     page = overview(hub)
     for name, words in {
-        "Orders to warehouse": "succeeded INACTIVE 3",
+        "Orders to warehouse": "succeeded INACTIVE Start 3",
         "Clickstream to lake": "stopped INACTIVE",
         "Customers nightly": "failed INACTIVE",
-        "Ledger export": "failed INACTIVE_ERROR",
-        "Web logs to lake": "running ACTIVE",
-        "Quick check": "never run",
+        "Ledger export": "failed INACTIVE_ERROR Acknowledge",
+        "Web logs to lake": "running ACTIVE Stop",
+        "Quick check": "never run Start",
         "Regional orders": "job template",
         "http://sdc-prod.example.com:18630": "responding",
     }.items():
@@ -88,15 +94,66 @@ def test_lost_engine_is_reported_in_words(hub):
     hub.do("Legacy feed", "start")
     hub.clock.advance(60)
     page = overview(hub)
-    assert "engine not responding ACTIVE" in page.row("Legacy feed")
+    assert "engine not responding ACTIVE Stop" in page.row("Legacy feed")
     assert " not responding " in page.row("http://sdc-field.example.com:18630")
+
+
+def test_buttons_follow_state(hub):
+    assert job_page(hub, "Regional orders").buttons == []
+    assert job_page(hub, "Quick check").buttons == ["Start Quick check"]
+    hub.do("Quick check", "start")
+    assert job_page(hub, "Quick check").buttons == []
+    assert job_page(hub, "Web logs to lake").buttons == ["Stop Web logs to lake"]
+    assert job_page(hub, "Ledger export").buttons == ["Acknowledge Ledger export"]
+    assert {"Start Orders to warehouse", "Stop Web logs to lake"} <= set(overview(hub).buttons)
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "message"),
+    [
+        ("Quick check", "start", "Job 'Quick check' run 1: ACTIVATING, starting."),
+        ("Web logs to lake", "stop", "Job 'Web logs to lake' run 2: DEACTIVATING, stopping."),
+        ("Ledger export", "acknowledge", "Job 'Ledger export' run 1: INACTIVE, failed."),
+    ],
+)
+def test_buttons_act_without_credential(hub, name, action, message):
+    headers = {"X-Requested-By": "sandbox page", "X-Sandbox-Caller": "sandbox page"}
+    before = hub.get("/sandbox/v1/requests")["total"]
+    response = TestClient(hub.app, headers=headers).post(f"{job_path(hub, name)}/{action}")
+    assert (response.status_code, response.json()) == (200, {"message": message})
+    assert hub.get("/sandbox/v1/requests")["total"] == before
+    logged = [*hub.get("/sandbox/v1/starts"), *hub.get("/sandbox/v1/stops")]
+    assert [entry["caller"] for entry in logged] == ["sandbox page"] * (action != "acknowledge")
+
+
+def test_pages_of_other_sites_cannot_act(hub):
+    # What a form on another site can send.
+    response = TestClient(hub.app).post(f"{job_path(hub, 'Quick check')}/start", data={"X-Requested-By": "x"})
+    assert response.status_code == 403
+    preflight = TestClient(hub.app).options(f"{job_path(hub, 'Quick check')}/start", headers={"Origin": "http://other"})
+    assert preflight.status_code == 403
+    assert not {name for name in preflight.headers if name.startswith("access-control")}
+    assert hub.get("/sandbox/v1/starts") == []
+
+
+def test_refused_action_is_explained(hub):
+    def problem(path: str) -> tuple[int, str]:
+        response = hub.http.post(path)
+        return response.status_code, response.json()["ISSUES"][0]["message"]
+
+    assert problem(f"{job_path(hub, 'Web logs to lake')}/start") == (
+        400,
+        "Job 'Web logs to lake' cannot be started: it is ACTIVE",
+    )
+    assert problem("/sch/jobs/detail/no:no/start") == (404, "Job 'no:no' does not exist")
+    assert problem(f"{job_path(hub, 'Quick check')}/delete")[0] == 404
 
 
 def test_pages_are_available_as_json(hub):
     page = as_json(hub, "/")
     assert page["now"] == T0
     jobs = {job["name"]: job for job in page["jobs"]}
-    assert jobs["Ledger export"]["outcome"] == "failed"
+    assert (jobs["Ledger export"]["outcome"], jobs["Ledger export"]["action"]) == ("failed", "acknowledge")
     assert [engine["responding"] for engine in page["engines"]] == [True, True, True]
     job = as_json(hub, job_path(hub, "Orders to warehouse"))
     assert [run["outcome"] for run in job["runs"]] == ["succeeded", "failed", "succeeded"]
