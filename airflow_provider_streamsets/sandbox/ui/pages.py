@@ -22,6 +22,7 @@ from airflow_provider_streamsets.sandbox.backend.runs import Counts
 from airflow_provider_streamsets.sandbox.backend.store import Job
 from airflow_provider_streamsets.sandbox.serializers.jobs import job_body
 from airflow_provider_streamsets.sandbox.serializers.runs import engine_body, event_bodies, status_body
+from airflow_provider_streamsets.sandbox.ui.throughput import HEIGHT, WIDTH, plot_throughput, throughput_body
 
 router = APIRouter(include_in_schema=False)
 
@@ -71,8 +72,8 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(time=_time, duration=_duration, number=_number, json=_json)
-_environment.globals.update(refresh=REFRESH_SECONDS)
+_environment.filters.update(time=_time, duration=_duration, number=_number, json=_json, plot=plot_throughput)
+_environment.globals.update(refresh=REFRESH_SECONDS, plot_width=WIDTH, plot_height=HEIGHT)
 
 
 def _page(request: Request, template: str, now: int, status: int = 200, **values: Any) -> Response:
@@ -156,6 +157,7 @@ def _run_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any
         "parameters": job.parameters,
         "runs": runs,
         "events": sorted(events, key=lambda event: event["time"]),
+        "throughput": throughput_body(backend.run_state(latest), now) if latest else [],
         "engine_urls": {engine.id: engine.url for engine in backend.engines.values()},
     }
 

@@ -59,6 +59,10 @@ def as_json(hub: Hub, path: str):
     return hub.get(path, format="json")
 
 
+def throughput(hub: Hub, name: str):
+    return as_json(hub, job_path(hub, name))["throughput"]
+
+
 def test_pages_escape_values(hub):
     assert "Orders to warehouse" in overview(hub).text
     hub.do("Quick check", "start", {"X": "<script>alert(1)</script>"})
@@ -170,6 +174,45 @@ def test_run_without_saved_metrics_has_no_counts(hub):
     running, previous, *_ = as_json(hub, job_path(hub, "Orders to warehouse"))["runs"]
     assert (running["saved_counts"], previous["saved_counts"]["output"]) == (None, 59_700)
     assert "none saved" in job_page(hub, "Orders to warehouse").text
+
+
+def test_throughput_of_finished_run(hub):
+    intervals = throughput(hub, "Orders to warehouse")
+    duration = (intervals[-1]["end"] - intervals[0]["begin"]) / 1000
+    assert (len(intervals), duration) == (60, 15.0)
+    assert {interval["records_per_second"] for interval in intervals} == {4000.0}
+    assert [interval["begin"] for interval in intervals[1:]] == [interval["end"] for interval in intervals[:-1]]
+    page = hub.http.get(job_path(hub, "Orders to warehouse")).text
+    assert "Input: 4,000 records per second on average, at most 4,000, in 15.0 s." in page
+    (path,) = re.findall(r'<path d="([^"]+)"', page)
+    # 4,000 of 5,000 records per second, over the full width.
+    assert path.startswith("M0 100V20.0H10.0V20.0H20.0")
+    assert path.endswith("H600.0V100Z")
+
+
+def test_throughput_drops_while_engine_is_lost(hub):
+    hub.do("Sensors archive", "start")
+    hub.clock.advance(8)
+    rates = [interval["records_per_second"] for interval in throughput(hub, "Sensors archive")]
+    assert rates[0] > 0
+    assert rates[-1] == 0
+
+
+def test_no_throughput_without_running_pipeline(hub):
+    assert throughput(hub, "Quick check") == []
+    hub.do("Quick check", "start")
+    assert throughput(hub, "Quick check") == []
+    assert "<svg" not in hub.http.get(job_path(hub, "Quick check")).text
+    hub.do("Invoices import", "start")
+    hub.clock.advance(60)
+    assert throughput(hub, "Invoices import") == []
+
+
+def test_throughput_of_young_run_counts_whole_records(hub):
+    hub.do("Clickstream to lake", "start", {"RATE": "10"})
+    hub.clock.advance(4)
+    rates = [interval["records_per_second"] for interval in throughput(hub, "Clickstream to lake")]
+    assert rates == [10.0]
 
 
 def test_narrow_pages_label_cells(hub):
