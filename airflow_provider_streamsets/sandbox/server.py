@@ -247,6 +247,9 @@ def _connection_info(url: str, credential: Credential) -> dict[str, str]:
     connection = {
         "conn_type": "streamsets",
         "host": url,
+        # None. Airflow 3.3 does not test a stored connection whose port is null (apache/airflow#73298), and takes the
+        # number 0 in JSON for null.
+        "port": "0",
         "login": credential.id,
         "password": credential.token,
     }

@@ -37,6 +37,7 @@ def test_server_starts_and_stops_cleanly(number):
         assert connection == {
             "conn_type": "streamsets",
             "host": sandbox.url,
+            "port": "0",
             "login": sandbox.credential_id,
             "password": sandbox.token,
         }
