@@ -8,11 +8,24 @@ CONNECTION_TYPE = "streamsets"
 HOOK_NAME = "StreamSets Control Hub"
 HOOK_CLASS = "airflow_provider_streamsets.hooks.control_hub.ControlHubHook"
 
+_TEXT = {"type": ["string", "null"]}
+_EXPERT_TEXT = {**_TEXT, "section": "Expert settings"}
+
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "project_id": {
         "label": "Project ID",
-        "description": "Project of the jobs. Default: the organization level",
-        "schema": {"type": ["string", "null"]},
+        "description": "Project of the jobs: its ID, not its name. Default: the level of the organization",
+        "schema": _TEXT,
+    },
+    "verify": {
+        "label": "Verify TLS certificate",
+        "description": "true, false, or the path of a CA file on the workers and the triggerer. Default: true",
+        "schema": _TEXT,
+    },
+    "proxies": {
+        "label": "Proxies",
+        "description": 'URL of a proxy, or JSON by scheme: {"https": "http://proxy.example.com:3128"}',
+        "schema": _TEXT,
     },
     "login_url": {
         "label": "Login service URL",
@@ -20,37 +33,27 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
             "Returns the Control Hub URL of the token's organization if no Control Hub URL is set. "
             "Default: https://cloud.login.streamsets.com"
         ),
-        "schema": {"type": ["string", "null"], "format": "url"},
-    },
-    "verify": {
-        "label": "Verify TLS certificate",
-        "description": "true, false, or the path of a CA file on the workers and the triggerer. Default: true",
-        "schema": {"type": ["string", "null"]},
-    },
-    "timeout": {
-        "label": "Timeout (seconds)",
-        "description": "One number, or two for the connection and for the response. Default: 10, 60",
-        "schema": {"type": ["string", "null"]},
-    },
-    "proxies": {
-        "label": "Proxies",
-        "description": 'URL of a proxy, or JSON by scheme: {"https": "http://proxy.example.com:3128"}',
-        "schema": {"type": ["string", "null"]},
+        "schema": {**_EXPERT_TEXT, "format": "url"},
     },
     "job_link": {
         "label": "Job link pattern",
         "description": "URL of the link 'StreamSets job'. Default: {hub}/sch/jobs/detail/{job_id}",
-        "schema": {"type": ["string", "null"]},
+        "schema": _EXPERT_TEXT,
+    },
+    "timeout": {
+        "label": "Timeout (seconds)",
+        "description": "One number, or two for the connection and for the response. Default: 10, 60",
+        "schema": _EXPERT_TEXT,
     },
     "bulk_size": {
         "label": "Jobs per request",
         "description": "Maximum number of jobs in a bulk request. Default: 250",
-        "schema": {"type": ["string", "null"]},
+        "schema": _EXPERT_TEXT,
     },
     "credential_grace_period": {
         "label": "Credential grace period (seconds)",
-        "description": ("How long a rejected credential that worked before is retried before tasks fail. Default: 300"),
-        "schema": {"type": ["string", "null"]},
+        "description": "How long a rejected credential that worked before is retried before tasks fail. Default: 300",
+        "schema": _EXPERT_TEXT,
     },
     "gateway_timeout": {
         "label": "Gateway timeout (seconds)",
@@ -58,9 +61,10 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
             "Time after which no gateway or proxy delivers a request any more. A start whose response was lost is sent "
             "again only after it. Default: 120"
         ),
-        "schema": {"type": ["string", "null"]},
+        "schema": _EXPERT_TEXT,
     },
 }
+"""The extra fields, those that few connections need last: Airflow 3.2 and later show them in a section of their own."""
 
 HIDDEN_FIELDS = ["schema", "port", "extra"]
 RELABELING = {"host": "Control Hub URL", "login": "Credential ID", "password": "Token"}
@@ -99,8 +103,12 @@ def form_widgets() -> dict[str, Any]:
     from flask_babel import lazy_gettext
     from wtforms import StringField
 
+    def description(field: dict[str, Any]) -> str:
+        # These forms have no sections.
+        return f"Expert: {field['description']}" if "section" in field["schema"] else str(field["description"])
+
     return {
-        name: StringField(lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"])
+        name: StringField(lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=description(field))
         for name, field in CONN_FIELDS.items()
     }
 

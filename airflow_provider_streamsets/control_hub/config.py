@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
 )
 from airflow_provider_streamsets.control_hub.tokens import organization_id, validate_secret
-from airflow_provider_streamsets.control_hub.urls import normalize_base_url
+from airflow_provider_streamsets.control_hub.urls import normalize_base_url, normalize_hub_url
 
 DEFAULT_TIMEOUT = (10.0, 60.0)
 DEFAULT_BULK_SIZE = 250
@@ -64,10 +64,10 @@ class ClientConfig:
             )
         config = replace(
             self,
-            credential_id=validate_secret(self.credential_id, "credential id"),
-            token=validate_secret(self.token, "token"),
-            base_url=normalize_base_url(self.base_url, "Control Hub URL") if self.base_url else None,
-            login_url=normalize_base_url(self.login_url, "login service URL"),
+            credential_id=validate_secret(self.credential_id, "Credential ID"),
+            token=validate_secret(self.token, "Token"),
+            base_url=normalize_hub_url(self.base_url) if self.base_url else None,
+            login_url=normalize_base_url(self.login_url, "Login service URL ('login_url')"),
             project_id=self.project_id or None,
         )
         if config.base_url is None:

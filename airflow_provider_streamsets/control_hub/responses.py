@@ -39,7 +39,6 @@ _PROJECT_ACCESS_DENIED = "RESTAPI_08"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # http.client's message when a proxy rejects the tunnel to an https host.
 _TUNNEL_REJECTED = re.compile(r"Tunnel connection failed: (\d{3})")
-_HTTPS_HINT = " The port may expect https."
 # OpenSSL's reasons for a response that is not TLS; they differ by version.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
@@ -119,7 +118,7 @@ class ResponseClassifier:
     def _rejected_credential(self, prefix: str, fields: dict[str, Any], *, has_envelope: bool) -> ControlHubError:
         gateway_hint = " The response is not Control Hub's: a proxy or gateway may require a credential of its own."
         return ControlHubAuthenticationError(
-            f"{prefix}. {self._credential_name} was rejected. Check that it is active, that credential id and token "
+            f"{prefix}. {self._credential_name} was rejected. Check that it is active, that Credential ID and Token "
             f"belong together, and that this network is allowed.{'' if has_envelope else gateway_hint}"
             f"{_token_hint(self._token)}",
             **fields,
@@ -128,7 +127,7 @@ class ResponseClassifier:
     def _gateway_response(self, response: requests.Response, action: str, fields: dict[str, Any]) -> ControlHubError:
         reason = self.redact(response.reason or "no reason")[:300]
         content_type = self.redact(response.headers.get("Content-Type", "no content type"))[:100]
-        hint = _HTTPS_HINT if response.status_code == 400 and response.url.startswith("http://") else ""
+        hint = _https_hint(response.url) if response.status_code == 400 else ""
         return ControlHubUnavailableError(
             f"Cannot {action}: {origin(response.url)} returned {response.status_code} {reason} ({content_type}) "
             "without Control Hub's error envelope. The response comes from a proxy, gateway or firewall, or the URL is "
@@ -141,10 +140,13 @@ class ResponseClassifier:
 
     def _unexpected_redirect(self, response: requests.Response, action: str, fields: dict[str, Any]) -> ControlHubError:
         target = self.redact(origin(response.headers.get("Location", ""))) or "an invalid URL"
+        message = f"Cannot {action}: {origin(response.url)} redirects to '{target}'"
+        before, after = urlsplit(response.url), urlsplit(target)
+        if (before.scheme, after.scheme) == ("http", "https") and before.hostname == after.hostname:
+            return self.unusable_response(f"{message}. Use that URL.", **fields)
         return self.unusable_response(
-            f"Cannot {action}: {origin(response.url)} redirects to '{target}', which Control Hub's API never does. "
-            "Either the URL is not that of Control Hub, or a login page or proxy in front of it must let API requests "
-            "pass.",
+            f"{message}, which Control Hub's API never does. Either the URL is not that of Control Hub, or a login "
+            "page or proxy in front of it must let API requests pass.",
             **fields,
         )
 
@@ -168,7 +170,7 @@ class ResponseClassifier:
         verb = "rejects the" if "@" in self._proxy_url(url) else "requires a"
         return self._invalid_setting(
             f"Cannot {action}: {self._describe_proxy(url)} {verb} user name and password in its URL (407). Set "
-            "http://user:password@host:port in 'proxies' of the connection or in the environment.",
+            "http://user:password@host:port in 'Proxies' (extra 'proxies') of the connection or in the environment.",
             **fields,
         )
 
@@ -195,18 +197,20 @@ class ResponseClassifier:
             ca_file_hint = f" The CA file is set by the environment variable {variable}." if variable else ""
             return ControlHubUntrustedCertificateError(
                 f"Cannot {action}: the TLS certificate of {peer} is not trusted ({reason}).{ca_file_hint} If a "
-                "private authority signed it, set 'verify' of the connection to the path of its CA file."
+                "private authority signed it, set 'Verify TLS certificate' (extra 'verify') of the connection to the "
+                "path of its CA file."
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
             return self._invalid_setting(
-                f"Cannot {action}: {peer} does not speak TLS. The port may expect http instead of https."
+                f"Cannot {action}: {peer} does not speak TLS. The port may expect http: "
+                f"use {peer.replace('https://', 'http://')} instead."
             )
         if is_proxy_error:
             return self._proxy_failure(cause, reason, url, action)
         was_sent = not _failed_before_send(error)
         # A server that expects https drops unencrypted requests.
         is_disconnect = was_sent and isinstance(cause, (ConnectionError, http.client.RemoteDisconnected))
-        hint = _HTTPS_HINT if is_disconnect and not self.has_accepted and url.startswith("http://") else ""
+        hint = _https_hint(url) if is_disconnect and not self.has_accepted else ""
         return ControlHubUnavailableError(
             f"Cannot {action}: no response from {origin(url)} ({reason}).{hint}", maybe_executed=was_sent
         )
@@ -217,7 +221,7 @@ class ResponseClassifier:
             return self._proxy_authentication_required(url, action, {"http_status": 407})
         return ControlHubUnavailableError(
             f"Cannot {action}: {self._describe_proxy(url)} cannot connect to {origin(url)} ({reason}). The proxy is "
-            "set by 'proxies' of the connection or by the environment.",
+            "set by 'Proxies' (extra 'proxies') of the connection or by the environment.",
             # A lost proxy connection is reported like a failed one, even if the request was already sent.
             maybe_executed=not (rejected or _failed_before_send(cause)),
         )
@@ -233,7 +237,8 @@ class ResponseClassifier:
 
     def _describe_invalid_ca_file(self) -> str | None:
         if isinstance(self._verify, str):
-            return None if _is_valid_ca_path(self._verify) else f"'{self._verify}', named by 'verify'"
+            field = "'Verify TLS certificate' (extra 'verify')"
+            return None if _is_valid_ca_path(self._verify) else f"'{self._verify}', set in {field}"
         variable = _ca_variable() if self._verify else None
         if variable is None or _is_valid_ca_path(os.environ[variable]):
             return None
@@ -272,6 +277,12 @@ def origin(url: str) -> str:
     except ValueError:
         return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
+
+
+def _https_hint(url: str) -> str:
+    if not url.startswith("http://"):
+        return ""
+    return f" The port may expect https: use {origin(url).replace('http://', 'https://')} instead."
 
 
 def _ca_variable() -> str | None:

@@ -20,7 +20,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     ControlHubUnexpectedResponseError,
 )
-from airflow_provider_streamsets.control_hub.models import CurrentUser, parse_landing_url
+from airflow_provider_streamsets.control_hub.models import CurrentUser, parse_landing_url, parse_project_names
+from airflow_provider_streamsets.control_hub.paging import page_params
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.tokens import organization_id
 from airflow_provider_streamsets.control_hub.transport import Transport
@@ -355,6 +356,13 @@ class Session:
             "GET", Service.SECURITY, "/v1/currentUser", action="read the current user", needs_body=True
         )
         return CurrentUser.from_wire(response)
+
+    def project_names(self) -> dict[str, str]:
+        """Return the names by id of the projects that the user of the credential can access (contract section 1.6)."""
+        response = self.request(
+            "GET", Service.SECURITY, "/v1/projects", action="list the projects", params=page_params(0, -1)
+        )
+        return parse_project_names(response)
 
     def request(
         self,

@@ -15,6 +15,22 @@ _PAGE = re.compile(r"^/+sch(?=/|$)")
 _API = re.compile(rf"/+({'|'.join(service.value.partition('/')[0] for service in Service)})/(public-)?rest(?=/|$)")
 
 
+def normalize_hub_url(url: str) -> str:
+    """
+    Return the URL of Control Hub without a trailing slash; see :func:`normalize_base_url`.
+
+    :param url: URL; https if it has no scheme
+    :raises ControlHubConfigurationError: if it is invalid, or that of the login service
+    """
+    parts = _split_with_scheme(url)
+    if parts is not None and "login" in (parts.hostname or "").split("."):
+        raise ControlHubConfigurationError(
+            f"The Control Hub URL is invalid: '{parts.hostname}' is the login service. Use the host that the browser "
+            "shows after the login, such as https://na01.hub.streamsets.com, or none: it is then looked up."
+        )
+    return normalize_base_url(url, "Control Hub URL")
+
+
 def normalize_base_url(url: str, name: str) -> str:
     """
     Return an http(s) URL without a trailing slash.
@@ -24,7 +40,7 @@ def normalize_base_url(url: str, name: str) -> str:
     :raises ControlHubConfigurationError: if it is invalid
     """
     text = url.strip()
-    parts = _split(text if "://" in text else f"https://{text}")
+    parts = _split_with_scheme(url)
     if parts is None or any(c.isspace() for c in text):
         raise ControlHubConfigurationError(
             f"The {name} is invalid: '{_without_credentials(text)}'. "
@@ -32,12 +48,14 @@ def normalize_base_url(url: str, name: str) -> str:
         )
     if "@" not in parts.netloc:
         _check_is_root(parts, name)
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    if "@" in parts.netloc:
         raise ControlHubConfigurationError(
-            f"The {name} must consist of a host and an optional path, without credentials, query or fragment. "
-            "Set credential id and token in their own fields."
+            f"The {name} must not contain credentials. Set Credential ID and Token in their own fields."
         )
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    if parts.query or parts.fragment:
+        raise ControlHubConfigurationError(f"The {name} must not have a query or fragment. Use {base} instead.")
+    return base
 
 
 def _check_is_root(parts: SplitResult, name: str) -> None:
@@ -49,6 +67,11 @@ def _check_is_root(parts: SplitResult, name: str) -> None:
             raise ControlHubConfigurationError(
                 f"The {name} is invalid: '{parts.netloc}{parts.path}' is {what}. Use {root} instead."
             )
+
+
+def _split_with_scheme(url: str) -> SplitResult | None:
+    text = url.strip()
+    return _split(text if "://" in text else f"https://{text}")
 
 
 def _split(url: str) -> SplitResult | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.exceptions import AirflowConfigException
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_streamsets.connection_form import CONN_FIELDS
 from airflow_provider_streamsets.control_hub.client import ControlHubClient, OnUnauthorized
 from airflow_provider_streamsets.control_hub.config import (
     DEFAULT_BULK_SIZE,
@@ -43,7 +44,7 @@ class ConnectionSettings(ClientConfig):
     """
     Settings of a client from a connection of type ``streamsets``.
 
-    :param conn_id: id of the connection, for messages
+    :param conn_id: id of the connection, for messages; empty if they must not name it
     :param credential_grace_period: seconds for which a rejected credential that was accepted before is retried until
         the rejection is confirmed
     """
@@ -52,15 +53,16 @@ class ConnectionSettings(ClientConfig):
     credential_grace_period: float = DEFAULT_CREDENTIAL_GRACE_PERIOD
 
     @classmethod
-    def from_connection(cls, connection: Connection, extra: Any) -> ConnectionSettings:
+    def from_connection(cls, connection: Connection, extra: Any, *, show_id: bool = True) -> ConnectionSettings:
         """
         Parse a connection.
 
         :param connection: the connection
         :param extra: its parsed extra, which an event loop must read asynchronously
+        :param show_id: whether messages name the connection
         :raises ControlHubConfigurationError: if a field is invalid; the message names connection and field
         """
-        conn_id = connection.conn_id or ""
+        conn_id = (connection.conn_id or "") if show_id else ""
         try:
             extra = _non_empty_fields(extra)
             return cls(
@@ -78,10 +80,10 @@ class ConnectionSettings(ClientConfig):
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
                 gateway_timeout=_seconds(extra, "gateway_timeout", DEFAULT_GATEWAY_TIMEOUT),
                 progress_interval=_progress_interval(),
-                credential_name=f"The credential of connection '{conn_id}'",
+                credential_name=f"The credential of connection '{conn_id}'" if conn_id else "The credential",
             )
         except ControlHubConfigurationError as error:
-            raise ControlHubConfigurationError(f"Connection '{conn_id}': {error}") from None
+            raise _configuration_error(conn_id, error.message) from None
 
     @property
     def fingerprint(self) -> str:
@@ -106,11 +108,24 @@ class ConnectionSettings(ClientConfig):
             return ControlHubClient.from_config(replace(self, **options), on_unauthorized=on_unauthorized)
         except ControlHubAuthenticationError as error:
             raise ControlHubAuthenticationError(
-                f"Connection '{self.conn_id}': {error} The login of the connection is the credential id, its password "
-                "the token."
+                f"{_prefix(self.conn_id)}{error} The login of the connection is the Credential ID, its password the "
+                "Token."
             ) from None
         except ControlHubConfigurationError as error:
-            raise ControlHubConfigurationError(f"Connection '{self.conn_id}': {error}") from None
+            raise _configuration_error(self.conn_id, error.message) from None
+
+
+def _prefix(conn_id: str) -> str:
+    return f"Connection '{conn_id}': " if conn_id else ""
+
+
+def _configuration_error(conn_id: str, message: str) -> ControlHubConfigurationError:
+    """Return an error that names the connection, and an extra field by its label in the form, too."""
+    for name, field in CONN_FIELDS.items():
+        if message.startswith(f"'{name}'"):
+            message = message.replace(f"'{name}'", f"'{field['label']}' (extra '{name}')", 1)
+            break
+    return ControlHubConfigurationError(f"{_prefix(conn_id)}{message}")
 
 
 def _progress_interval() -> float:
@@ -127,7 +142,7 @@ def _non_empty_fields(extra: Any) -> dict[str, Any]:
     """Return the fields of an extra without empty ones, which Airflow's UI stores as null."""
     if not isinstance(extra, (Mapping, type(None))):
         raise ControlHubConfigurationError(
-            f'the extra must be a JSON object, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
+            f'The extra must be a JSON object, such as {{"bulk_size": 50}}, got {type(extra).__name__}.'
         )
     return {
         name: value

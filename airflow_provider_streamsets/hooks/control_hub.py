@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
+from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class ControlHubHook(BaseHook):
     Connect to StreamSets Control Hub with the API credential of an Airflow connection.
 
     The connection's host is the Control Hub URL (optional; by default, the login service returns the URL for the
-    token's organization), its login the credential id, and its password the token. The extra can hold ``project_id``,
+    token's organization), its login the Credential ID, and its password the Token. The extra can hold ``project_id``,
     ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two numbers for the
     connection and for the response), ``proxies``, ``job_link``, ``bulk_size`` (maximum jobs per request),
     ``credential_grace_period`` (seconds for which a rejected credential that worked before is retried; default 300) and
@@ -61,9 +62,9 @@ class ControlHubHook(BaseHook):
         )
         return settings.client(on_unauthorized=refresher)
 
-    def _settings(self) -> hooks.ConnectionSettings:
+    def _settings(self, *, show_id: bool = True) -> hooks.ConnectionSettings:
         connection = self.get_connection(self.control_hub_conn_id)
-        return hooks.ConnectionSettings.from_connection(connection, connection.extra_dejson)
+        return hooks.ConnectionSettings.from_connection(connection, connection.extra_dejson, show_id=show_id)
 
     def get_conn(self) -> ControlHubClient:
         """
@@ -74,18 +75,42 @@ class ControlHubHook(BaseHook):
 
         :raises AirflowNotFoundException: if the connection does not exist
         :raises ControlHubConfigurationError: if a field of the connection is invalid
-        :raises ControlHubAuthenticationError: if credential id or token are missing or malformed
+        :raises ControlHubAuthenticationError: if Credential ID or Token are missing or malformed
         """
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Log in, and return whether that succeeded and a message with the user or the error."""
+        """
+        Log in, look up the project if one is set, and return whether both succeeded, and a message.
+
+        The message does not name the connection: Airflow's user interface tests it under a temporary id.
+        """
         try:
-            with self._settings().client(max_attempts=1) as client:
+            settings = self._settings(show_id=False)
+            with settings.client(max_attempts=1) as client:
                 user = client.current_user()
-                return True, (
+                logged_in = (
                     f"Logged in to {client.base_url} as {user.name or user.user_id} of organization "
-                    f"{user.organization_name or user.organization_id}."
+                    f"{user.organization_name or user.organization_id}"
                 )
+                if settings.project_id is None:
+                    return True, f"{logged_in}."
+                found, project = _find_project(client, settings.project_id)
+                return found, f"{logged_in}{project}"
         except ControlHubError as error:
             return False, str(error)
+
+
+def _find_project(client: ControlHubClient, project_id: str) -> tuple[bool, str]:
+    try:
+        names = client.project_names()
+    except ControlHubError as error:
+        return True, f". Could not verify that project '{project_id}' exists: {error}"
+    if project_id in names:
+        return True, f", in project '{names[project_id]}'."
+    accessible = join_truncated([f"'{name}' (ID {known_id})" for known_id, name in names.items()]) or "none"
+    return False, (
+        f", but the credential has no access to a project with the ID '{project_id}'. Set 'Project ID' to the ID, not "
+        "the name, of a project, or to nothing to work at the level of the organization. Accessible projects: "
+        f"{accessible}."
+    )

@@ -105,8 +105,8 @@ def confirmed_rejection(error: ControlHubAuthenticationError, reason: str) -> Co
     :param reason: why no other credential was used
     """
     return ControlHubAuthenticationError(
-        f"{error.message} {reason} Set an active credential in the connection: its login is the credential id, its "
-        "password the token.",
+        f"{error.message} {reason} Set an active credential in the connection: login (Credential ID) and password "
+        "(Token).",
         http_status=error.http_status,
         issues=error.issues,
     )

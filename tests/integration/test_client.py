@@ -191,7 +191,7 @@ def test_untrusted_certificate_needs_ca_file(tmp_path):
     with SandboxProcess("--tls-cert", str(cert), "--tls-key", str(key)) as secure:
         with (
             client_of(secure, sleep=None) as client,
-            pytest.raises(ControlHubUntrustedCertificateError, match=r"is not trusted .*'verify' of the connection"),
+            pytest.raises(ControlHubUntrustedCertificateError, match=r"is not trusted .*'verify'\) of the connection"),
         ):
             client.current_user()
         for verify in (str(ca), False):

@@ -86,7 +86,7 @@ def test_untrusted_certificate_is_refused(hub, connect, extra):
     worked, said = ControlHubHook(connect("refused", **extra)).test_connection()
     assert worked is False
     assert "is not trusted" in said
-    assert "'verify' of the connection" in said
+    assert "'Verify TLS certificate' (extra 'verify') of the connection" in said
     assert requests_of(hub) == before
 
 

@@ -59,7 +59,11 @@ if TYPE_CHECKING:
         started_instance_id,
         template_start_request,
     )
-    from airflow_provider_streamsets.control_hub.models.users import CurrentUser, parse_landing_url
+    from airflow_provider_streamsets.control_hub.models.users import (
+        CurrentUser,
+        parse_landing_url,
+        parse_project_names,
+    )
 
 __all__ = [
     "COMMIT_ID_FIELD",
@@ -95,6 +99,7 @@ __all__ = [
     "duplicate_request",
     "jobs_change_key",
     "parse_landing_url",
+    "parse_project_names",
     "run_or_none",
     "runtime_parameter_names",
     "started_instance_id",
@@ -164,6 +169,7 @@ __getattr__ = lazy_attributes(
         "users": (
             "CurrentUser",
             "parse_landing_url",
+            "parse_project_names",
         ),
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_streamsets.control_hub._json import JsonReader
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list
 from airflow_provider_streamsets.control_hub.models.base import Model
 
 
@@ -31,6 +31,12 @@ class CurrentUser(Model):
             email=read.string("email"),
             roles=read.strings("roles"),
         )
+
+
+def parse_project_names(value: object) -> dict[str, str]:
+    """Return the names of projects by id (contract section 1.6)."""
+    projects = [JsonReader(entry, "project") for entry in as_list(value, "projects")]
+    return {project.required_string("id"): project.string("name") for project in projects}
 
 
 def parse_landing_url(value: object) -> str:

@@ -167,6 +167,12 @@ def test_current_user_is_parsed(http, client):
     assert "jobrunner:operator" in user.roles
 
 
+def test_project_names_are_read_by_id(http, client):
+    http.get(f"{SEC}/projects", json=[{"id": "p1", "name": "Sales"}, {"id": "p2", "name": None}])
+    assert client.project_names() == {"p1": "Sales", "p2": ""}
+    assert http.last_request.qs == {"offset": ["0"], "len": ["-1"]}
+
+
 @pytest.mark.parametrize("answer", [[], "me", {"roles": "admin"}])
 def test_invalid_current_user_raises(http, client, answer):
     http.get(f"{SEC}/currentUser", json=answer)
@@ -240,7 +246,7 @@ def test_no_project_is_sent_by_default(http, make_client, project_id):
         ({"job_link": "javascript:{hub}{job_id}"}, "'job_link'"),
         ({"base_url": "https://a host"}, "Control Hub URL is invalid"),
         ({"base_url": "ftp://hub.example.com"}, "Control Hub URL is invalid"),
-        ({"login_url": "https://"}, "login service URL is invalid"),
+        ({"login_url": "https://"}, r"Login service URL \('login_url'\) is invalid"),
         ({"max_attempts": 0}, "'max_attempts'"),
         ({"bulk_size": 0}, "'bulk_size'"),
     ],

@@ -68,6 +68,7 @@ _OTHER = f"other-{JOB_ID}"
 
 CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "current_user": [lambda c: c.current_user()],
+    "project_names": [lambda c: c.project_names()],
     "job_url": [lambda c: c.job_url(JOB_ID)],
     "jobs.get": [lambda c: c.jobs.get(JOB_ID)],
     "jobs.get_many": [lambda c: c.jobs.get_many([JOB_ID, _OTHER])],

@@ -116,6 +116,7 @@ ENDPOINTS: dict[str, tuple[str, Callable[[ControlHubClient], Any]]] = {
     f"{PS}/pipeline/{PIPELINE_ID}/tags": ("GET", lambda client: client.pipelines.tags(PIPELINE_ID)),
     f"{PS}/pipelineCommit/{commit_id(3)}": ("GET", lambda client: client.pipelines.commit(commit_id(3))),
     f"{SEC}/currentUser": ("GET", lambda client: client.current_user()),
+    f"{SEC}/projects": ("GET", lambda client: client.project_names()),
     LOOKUP: ("GET", lambda client: client.base_url),
 }
 

@@ -94,9 +94,9 @@ def test_secret_is_stripped():
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
-@pytest.mark.parametrize("name", ["credential id", "token"])
+@pytest.mark.parametrize("name", ["Credential ID", "Token"])
 def test_missing_secret_is_named(value, name):
-    values = {"credential_id": "credential-id", "token": TOKEN, name.replace(" ", "_"): value}
+    values = {"credential_id": "credential-id", "token": TOKEN, name.lower().replace(" ", "_"): value}
     with pytest.raises(ControlHubAuthenticationError, match=f"The {name} is missing"):
         ControlHubClient("https://hub.example.com", **values)
 

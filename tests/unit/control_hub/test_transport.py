@@ -586,7 +586,7 @@ def test_ca_file_without_certificate_is_configuration_error(make_client, tls_hub
     address, _, _ = tls_hub
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense")
-    with pytest.raises(ControlHubConfigurationError, match=r"nonsense\.pem', named by 'verify', is not a CA file"):
+    with pytest.raises(ControlHubConfigurationError, match=r"nonsense\.pem', set in .*'verify'\), is not a CA file"):
         make_client(address, verify=str(nonsense)).runs.current(JOB_ID)
 
 

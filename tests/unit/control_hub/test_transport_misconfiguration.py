@@ -138,7 +138,7 @@ def test_unreachable_proxy_is_named(make_client, closed_port, monkeypatch, hub, 
     assert type(error) is ControlHubUnavailableError
     assert error.maybe_executed is False
     assert f"the proxy http://127.0.0.1:{closed_port} cannot connect to {hub} (" in str(error)
-    assert "Connection refused). The proxy is set by 'proxies' of the connection or by the environment." in str(error)
+    assert "Connection refused). The proxy is set by 'Proxies' (extra 'proxies') of the connection or by" in str(error)
 
 
 def test_proxy_refusing_tunnel_is_named(make_client, serve):
@@ -155,6 +155,7 @@ def test_proxy_with_wrong_scheme_is_configuration_error(make_client, serve):
     error = error_of(make_client, "https://hub.example.com", proxies=proxy(port, "https"))
     assert type(error) is ControlHubConfigurationError
     assert f"the proxy https://127.0.0.1:{port} does not speak TLS" in str(error)
+    assert str(error).endswith(f"use the proxy http://127.0.0.1:{port} instead.")
 
 
 def test_untrusted_proxy_certificate_is_attributed_to_proxy(make_client, tls_port):
@@ -171,7 +172,7 @@ def test_https_on_http_port_is_reported(make_client, serve, accepted, kind):
     error = error_of(make_client, f"https://127.0.0.1:{port}", accepted=accepted)
     assert type(error) is kind
     assert str(error).endswith(
-        f": https://127.0.0.1:{port} does not speak TLS. The port may expect http instead of https."
+        f": https://127.0.0.1:{port} does not speak TLS. The port may expect http: use http://127.0.0.1:{port} instead."
     )
 
 
@@ -179,13 +180,14 @@ def test_https_on_http_port_is_reported(make_client, serve, accepted, kind):
 def test_http_on_https_port_is_reported(make_client, tls_port, accepted):
     error = error_of(make_client, f"http://127.0.0.1:{tls_port}", accepted=accepted)
     assert type(error) is ControlHubUnavailableError
-    assert ("The port may expect https." in str(error)) is not accepted
+    assert (f"The port may expect https: use https://127.0.0.1:{tls_port} instead." in str(error)) is not accepted
 
 
 def test_http_400_suggests_https(make_client, serve):
-    error = error_of(make_client, f"http://127.0.0.1:{serve(400)}")
+    port = serve(400)
+    error = error_of(make_client, f"http://127.0.0.1:{port}")
     assert type(error) is ControlHubUnavailableError
-    assert str(error).endswith("The port may expect https.")
+    assert str(error).endswith(f"The port may expect https: use https://127.0.0.1:{port} instead.")
 
 
 @VARIABLES

@@ -135,6 +135,18 @@ def test_other_redirects_are_not_followed(http, client, status):
     assert {r.hostname for r in http.request_history} == {"na01.hub.example.com"}
 
 
+@pytest.mark.parametrize("port", ["", ":8443"])
+def test_redirect_from_http_to_https_names_url(http, make_client, port):
+    http.get(
+        CURRENT.replace("https://", "http://"),
+        status_code=301,
+        headers={"Location": f"https://na01.hub.example.com{port}/x"},
+    )
+    with pytest.raises(ControlHubUnexpectedResponseError, match=rf"'https://na01\.hub\.example\.com{port}'\. Use that"):
+        make_client("http://na01.hub.example.com").runs.current(JOB_ID)
+    assert http.call_count == 1
+
+
 def test_redirect_after_success_is_an_outage(http, client):
     http.get(JOB, json=job_json())
     http.post(START, status_code=302, headers={"Location": "https://login.example.com/saml"})

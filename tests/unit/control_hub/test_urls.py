@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubConfigurationError
-from airflow_provider_streamsets.control_hub.urls import normalize_base_url, trusted_redirect
+from airflow_provider_streamsets.control_hub.urls import normalize_base_url, normalize_hub_url, trusted_redirect
 
 NA01 = "https://na01.hub.example.com/jobrunner/rest/v1/job/j:o"
 
@@ -91,6 +91,33 @@ def test_rejected_url_hides_password(written):
 def test_deep_url_error_suggests_root(written, address, what):
     with pytest.raises(ControlHubConfigurationError, match=rf"{what}\. Use {re.escape(address)} instead\.$"):
         normalize_base_url(written, "Control Hub URL")
+
+
+@pytest.mark.parametrize(
+    ("written", "base_url"),
+    [
+        ("https://na01.hub.example.com/?page=jobs", "https://na01.hub.example.com"),
+        ("na01.hub.example.com/streamsets/#/jobs", "https://na01.hub.example.com/streamsets"),
+    ],
+)
+def test_query_or_fragment_error_suggests_base_url(written, base_url):
+    with pytest.raises(
+        ControlHubConfigurationError, match=rf"query or fragment\. Use {re.escape(base_url)} instead\.$"
+    ):
+        normalize_base_url(written, "Control Hub URL")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["https://cloud.login.streamsets.com/login?target=x", "cloud.login.streamsets.com", "https://u:p@login.a.b"],
+)
+def test_login_service_is_not_control_hub(written):
+    with pytest.raises(ControlHubConfigurationError, match=r"login\.[a-z.]+' is the login service\. Use the host that"):
+        normalize_hub_url(written)
+
+
+def test_hub_url_is_normalized():
+    assert normalize_hub_url("na01.hub.example.com/") == "https://na01.hub.example.com"
 
 
 @pytest.mark.parametrize("path", ["/schule", "/sch-proxy", "/gateway/sch", "/rest", "/jobrunner", "/hub/security"])

@@ -99,6 +99,7 @@ _BODIES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         "GET /security/rest/v1/currentUser",
         lambda _: {"principalId": ME, "organizationId": ORGANIZATION, "roles": ["a"]},
     ),
+    ("GET /security/rest/v1/projects", lambda _: [{"id": "project-1", "name": "Sales"}]),
     ("GET /api/security/public/v3/orgs/[^/]+/info", lambda _: {"data": {"landingUrl": f"{HUB}{LANDING}"}}),
 )
 

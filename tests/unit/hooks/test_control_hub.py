@@ -64,10 +64,18 @@ def test_connection_may_be_a_uri(monkeypatch):
         ({"host": "http://[::1]", "port": 18631}, "http://[::1]:18631"),
         ({"host": "http://[::1]:18631", "port": 1}, "http://[::1]:18631"),
         ({"host": "http://::1/base", "port": 18631}, "http://[::1]:18631/base"),
+        ({"host": "http://127.0.0.1:8000", "port": 0}, "http://127.0.0.1:8000"),
+        ({"host": "http://127.0.0.1:8000", "port": "0"}, "http://127.0.0.1:8000"),
+        ({"host": "na01.hub.example.com", "port": "0"}, "https://na01.hub.example.com"),
     ],
 )
 def test_base_url_combines_host_port_and_schema(monkeypatch, fields, address):
     assert _connect(monkeypatch, **fields).get_conn().base_url == address
+
+
+def test_port_0_in_uri_means_none(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", f"streamsets://credential-id:{TOKEN}@na01.hub.example.com:0")
+    assert ControlHubHook("other").get_conn().base_url == "https://na01.hub.example.com"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,16 @@ def test_base_url_combines_host_port_and_schema(monkeypatch, fields, address):
 def test_ipv6_host_in_uri(monkeypatch, address, base_url):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", f"streamsets://credential-id:{TOKEN}@{address}")
     assert ControlHubHook("other").get_conn().base_url == base_url
+
+
+def test_form_shows_expert_fields_last():
+    experts = ["section" in field["schema"] for field in CONN_FIELDS.values()]
+    assert experts == sorted(experts)
+    assert {name for name, field in CONN_FIELDS.items() if "section" not in field["schema"]} == {
+        "project_id",
+        "verify",
+        "proxies",
+    }
 
 
 def test_every_form_field_is_a_setting():
@@ -159,32 +177,41 @@ def test_bulk_size_limits_jobs_per_request(monkeypatch, given, requests):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"extra": {"bulk_size": 0}}, "'bulk_size' must be"),
-        ({"extra": {"bulk_size": "many"}}, "'bulk_size' must be"),
-        ({"extra": {"bulk_size": True}}, "'bulk_size' must be"),
-        ({"extra": {"timeout": "soon"}}, "'timeout' must be"),
-        ({"extra": {"timeout": "1,2,3"}}, "'timeout' must be"),
-        ({"extra": {"timeout": "-1"}}, "'timeout' must be"),
-        ({"extra": {"verify": "/does/not/exist.pem"}}, "'/does/not/exist.pem' does not exist"),
-        ({"extra": {"verify": 3}}, "'verify' must be"),
-        ({"extra": {"proxies": "{nope"}}, "'proxies' must be"),
-        ({"extra": {"job_link": "{hub}/{nope}"}}, "'job_link' must be"),
-        ({"extra": {"project_id": 7}}, "'project_id' must be a string, got int"),
+        ({"extra": {"bulk_size": 0}}, "'Jobs per request' (extra 'bulk_size') must be"),
+        ({"extra": {"bulk_size": "many"}}, "'Jobs per request' (extra 'bulk_size') must be"),
+        ({"extra": {"bulk_size": True}}, "'Jobs per request' (extra 'bulk_size') must be"),
+        ({"extra": {"timeout": "soon"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
+        ({"extra": {"timeout": "'timeout'"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
+        ({"extra": {"timeout": "1,2,3"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
+        ({"extra": {"timeout": "-1"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
+        ({"extra": {"verify": "/no.pem"}}, "'Verify TLS certificate' (extra 'verify') must be"),
+        ({"extra": {"verify": 3}}, "'Verify TLS certificate' (extra 'verify') must be"),
+        ({"extra": {"proxies": "{nope"}}, "'Proxies' (extra 'proxies') must be"),
+        ({"extra": {"job_link": "{hub}/{nope}"}}, "'Job link pattern' (extra 'job_link') must be"),
+        ({"extra": {"project_id": 7}}, "'Project ID' (extra 'project_id') must be a string, got int"),
+        (
+            {"extra": {"credential_grace_period": "soon"}},
+            "'Credential grace period (seconds)' (extra 'credential_grace_period') must be",
+        ),
+        ({"extra": {"gateway_timeout": -1}}, "'Gateway timeout (seconds)' (extra 'gateway_timeout') must be"),
+        ({"extra": {"login_url": "no url"}}, "The Login service URL ('login_url') is invalid"),
         ({"host": "ftp://files.example.com"}, "The Control Hub URL is invalid"),
     ],
 )
-def test_invalid_field_error_names_connection(monkeypatch, fields, said):
-    with pytest.raises(ControlHubConfigurationError, match=said) as caught:
-        _connect(monkeypatch, **fields).get_conn()
-    assert "Connection 'streamsets_default'" in str(caught.value)
+def test_invalid_field_error_names_connection_and_field(monkeypatch, fields, said):
+    hook = _connect(monkeypatch, **fields)
+    with pytest.raises(ControlHubConfigurationError) as caught:
+        hook.get_conn()
+    assert str(caught.value).startswith(f"Connection 'streamsets_default': {said}")
+    assert hook.test_connection() == (False, str(caught.value).removeprefix("Connection 'streamsets_default': "))
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"login": ""}, "credential id is missing"),
-        ({"password": None}, "token is missing"),
-        ({"password": "to ken."}, "token is malformed: it contains white space"),
+        ({"login": ""}, "Credential ID is missing"),
+        ({"password": None}, "Token is missing"),
+        ({"password": "to ken."}, "Token is malformed: it contains white space"),
         ({"host": None, "password": "nonsense"}, "token is malformed"),
     ],
 )
@@ -192,6 +219,7 @@ def test_invalid_credential_raises_before_request(monkeypatch, fields, said):
     with requests_mock.Mocker() as http, pytest.raises(ControlHubAuthenticationError, match=said) as caught:
         _connect(monkeypatch, **fields).get_conn()
     assert "Connection 'streamsets_default'" in str(caught.value)
+    assert "login of the connection is the Credential ID, its password the Token" in str(caught.value)
     assert not http.request_history
     assert "nonsense" not in str(caught.value)
 
@@ -210,6 +238,82 @@ def test_connection_test_names_user_and_url(connection):
         )
 
 
+PROJECTS = [{"id": "p-1", "name": "Sales"}, {"id": "p-2", "name": "Finance"}]
+LOGGED_IN = f"Logged in to {HUB} as Airflow of organization Example org"
+
+
+def _test_connection(hook, **projects):
+    with requests_mock.Mocker() as http:
+        http.get(f"{HUB}/security/rest/v1/currentUser", json=ME)
+        http.get(f"{HUB}/security/rest/v1/projects", **projects)
+        return hook.test_connection()
+
+
+def test_connection_test_names_project(monkeypatch):
+    hook = _connect(monkeypatch, extra={"project_id": "p-2"})
+    assert _test_connection(hook, json=PROJECTS) == (True, f"{LOGGED_IN}, in project 'Finance'.")
+
+
+@pytest.mark.parametrize(
+    ("project_id", "projects", "accessible"),
+    [("Finance", PROJECTS, "'Sales' (ID p-1), 'Finance' (ID p-2)"), ("p-3", [], "none")],
+)
+def test_connection_test_fails_without_access_to_project(monkeypatch, project_id, projects, accessible):
+    hook = _connect(monkeypatch, extra={"project_id": project_id})
+    worked, message = _test_connection(hook, json=projects)
+    assert worked is False
+    assert message.startswith(f"{LOGGED_IN}, but the credential has no access to a project with the ID '{project_id}'.")
+    assert message.endswith(f": {accessible}.")
+
+
+def test_connection_test_reports_unverified_project(monkeypatch):
+    hook = _connect(monkeypatch, extra={"project_id": "p-2"})
+    issues = {"ISSUES": [{"code": "SECURITY_1", "message": "Not permitted"}]}
+    worked, message = _test_connection(hook, status_code=403, json=issues)
+    assert worked is True
+    assert message.startswith(f"{LOGGED_IN}. Could not verify that project 'p-2' exists: Cannot list the projects: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "advice"),
+    [
+        (f"{HUB}/sch/jobs/detail/j:org", f"is a page of the web UI. Use {HUB} instead."),
+        (f"{HUB}/#/dashboard", f"Use {HUB} instead."),
+        ("https://cloud.login.streamsets.com/login", "is the login service. Use the host that the browser shows"),
+    ],
+)
+def test_connection_test_explains_pasted_page(monkeypatch, host, advice):
+    with requests_mock.Mocker() as http:
+        worked, message = _connect(monkeypatch, host=host).test_connection()
+    assert worked is False
+    assert message.startswith("The Control Hub URL ")
+    assert advice in message
+    assert http.call_count == 0
+
+
+def test_connection_test_explains_redirect_to_https(monkeypatch):
+    hook = _connect(monkeypatch, host=HUB.replace("https://", "http://"))
+    with requests_mock.Mocker() as http:
+        http.get(requests_mock.ANY, status_code=301, headers={"Location": f"{HUB}/security/rest/v1/currentUser"})
+        worked, message = hook.test_connection()
+    assert worked is False
+    assert message.endswith(f"redirects to '{HUB}'. Use that URL.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({"login": None}, "The Credential ID is missing."),
+        ({"password": ""}, "The Token is missing."),
+        ({"extra": "[]"}, "The extra must be a JSON object"),
+    ],
+)
+def test_connection_test_does_not_name_temporary_connection(monkeypatch, fields, advice):
+    _, message = _connect(monkeypatch, **fields).test_connection()
+    assert message.startswith(advice)
+    assert "streamsets_default" not in message
+
+
 def test_connection_test_error_hides_token(connection):
     with requests_mock.Mocker() as http:
         http.get(
@@ -220,7 +324,9 @@ def test_connection_test_error_hides_token(connection):
         ok, message = ControlHubHook().test_connection()
     assert not ok
     assert "401: SSO_01 - User not authenticated" in message
+    assert "The credential was rejected. Check that it is active, that Credential ID and Token belong" in message
     assert TOKEN not in message
+    assert "streamsets_default" not in message
 
 
 def test_connection_test_does_not_retry(connection):
@@ -230,9 +336,3 @@ def test_connection_test_does_not_retry(connection):
     assert not ok
     assert "503" in message
     assert len(http.request_history) == 1
-
-
-def test_connection_test_reports_malformed_connection(monkeypatch):
-    ok, message = _connect(monkeypatch, extra={"timeout": "soon"}).test_connection()
-    assert not ok
-    assert "'timeout' must be" in message
