@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess  # nosec B404 # runs only programs of this project
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,21 @@ _RETRIES = 5
 
 class LocalAirflowError(Exception):
     """An Airflow command, component or API call failed; the message names the log files."""
+
+
+def check_port(port: int) -> None:
+    """
+    Check that a port of the loopback interface is free.
+
+    :raises LocalAirflowError: if it is in use, or not a port that this user can listen on
+    """
+    with socket.socket() as probe:
+        # As servers do: connections that a previous server has closed do not block the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise LocalAirflowError(f"Cannot listen on port {port} ({error}).") from None
 
 
 def free_port() -> int:
@@ -64,6 +80,7 @@ class LocalAirflow:
     :param port: port of the API server; by default a free port
     :param database: SQLAlchemy URL of an empty database, such as that of :mod:`dev.local_postgres`; by default SQLite
         in the home
+    :param programs: folder with the program ``airflow``; by default that of this environment
     """
 
     def __init__(
@@ -73,8 +90,10 @@ class LocalAirflow:
         environment: Mapping[str, str] | None = None,
         port: int | None = None,
         database: str | None = None,
+        programs: Path = _BIN,
     ) -> None:
         self.home = home
+        self._program = str(programs / "airflow")
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._processes: dict[str, psutil.Popen] = {}
@@ -113,23 +132,33 @@ class LocalAirflow:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, timeout: float = 300) -> None:
+    def start(self, timeout: float = 300, connections: Mapping[str, str] | None = None) -> None:
         """
         Create the database, start all components, and wait until they are healthy.
 
         :param timeout: timeout in seconds
+        :param connections: connections to store in the database, in JSON, by id
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self.run_command("db", "migrate")
+        if connections:
+            self._import_connections(connections)
         for component in COMPONENTS:
             self.start_component(component)
         wait_until(self._is_healthy, f"Airflow to become healthy. {self._log_locations}", timeout)
         self._log_in()
 
+    def _import_connections(self, connections: Mapping[str, str]) -> None:
+        # In a file: every user of the machine can read the arguments of a command.
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({conn_id: json.loads(connection) for conn_id, connection in connections.items()}, file)
+            file.flush()
+            self.run_command("connections", "import", file.name)
+
     def run_command(self, *arguments: str) -> str:
         """Run an ``airflow`` command and return its output."""
         done = subprocess.run(  # nosec B603 # no shell, trusted arguments
-            [str(_BIN / "airflow"), *arguments],
+            [self._program, *arguments],
             env=self.environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -145,7 +174,7 @@ class LocalAirflow:
         """Start one of :data:`COMPONENTS`; its output goes to ``<component>.log`` in the home."""
         with (self.home / f"{component}.log").open("ab") as output:
             self._processes[component] = psutil.Popen(
-                [str(_BIN / "airflow"), component],
+                [self._program, component],
                 env=self.environment,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -226,8 +255,9 @@ class LocalAirflow:
         return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", limit=100)["dags"])
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Wait until the DAG is parsed, start a run without a logical date, and return its id."""
+        """Wait until the DAG is parsed, unpause it, start a run without a logical date, and return its id."""
         wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._log_locations}", 180)
+        self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         path, run_id = f"/dags/{dag_id}/dagRuns", f"manual__{time.time_ns()}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         response = self._request("POST", path, body, {}, retries=_RETRIES)

@@ -21,7 +21,15 @@ from airflow_provider_streamsets.operators.offsets import (
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 
-with DAG("streamsets_weekly_full_reload", schedule="@weekly", catchup=False, tags=["streamsets"], doc_md=__doc__):
+with DAG(
+    "streamsets_weekly_full_reload",
+    schedule="@weekly",
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    tags=["streamsets"],
+    doc_md=__doc__,
+):
     # [START howto_full_reload]
     keep_offset = ControlHubGetOffsetsOperator(task_id="keep_offset", job_name="Regional orders - 1")
     reset_offsets = ControlHubResetOffsetsOperator(task_id="reset_offsets", job_names=["Regional orders - 1"])

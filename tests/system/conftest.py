@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 # Files with their own Airflow. All others share one.
-_SEPARATE = ("test_chaos", "test_dags_test_command", "test_watchers")
+_SEPARATE = ("test_chaos", "test_dags_test_command", "test_own_airflow", "test_watchers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,11 +93,7 @@ def airflow(home: Path, hubs: dict[str, SandboxProcess], leak_detector: LeakDete
         shutil.copy(file, dags)
     # Store the connections in the database: environment variables would expose the tokens to all processes.
     with LocalAirflow(home, dags, {"AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode()}) as running:
-        running.start()
-        for conn_id, process in hubs.items():
-            fields = json.loads(process.airflow_conn)
-            extra = json.dumps(fields.pop("extra", {}))
-            running.api("POST", "/connections", {"connection_id": conn_id, **fields, "extra": extra})
+        running.start(connections={conn_id: process.airflow_conn for conn_id, process in hubs.items()})
         yield running
 
 
