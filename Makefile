@@ -122,8 +122,8 @@ demo: venv  ## Run a StreamSets job in an Airflow DAG, entirely on this machine
 	$(BIN)/python -m dev.demo
 
 .PHONY: demo-ui
-demo-ui: venv  ## Start the demo environment and keep it running
-	$(BIN)/python -m dev.demo --ui
+demo-ui: venv  ## Start the demo environment and keep it running; PORT=9000 selects another port
+	$(BIN)/python -m dev.demo --ui $(if $(PORT),--port $(PORT))
 
 # Sphinx checks the links of the pages, lychee those of the other files and of the result. Neither needs a network.
 .PHONY: docs

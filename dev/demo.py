@@ -20,13 +20,15 @@ from rich.json import JSON
 from rich.table import Table
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job
-from dev.local_airflow import LocalAirflow, LocalAirflowError, pretty
+from dev.local_airflow import LocalAirflow, LocalAirflowError, check_port, free_port, pretty, wait_until
 from dev.local_sandbox import SandboxProcess
 
 DAG_ID = "streamsets_run_job"
 TASK_ID = "load_orders"
 JOB_NAME = "Orders to warehouse"
 CONNECTION_ID = "streamsets_default"
+# The example DAG `promote_pipeline` imports jobs there.
+PRODUCTION_CONNECTION_ID = "streamsets_production"
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_dags"
 
 _TIMEOUT = 120.0
@@ -107,18 +109,33 @@ def show_result(airflow: LocalAirflow, run_id: str, state: str) -> bool:
 
 
 def demo_ui(home: Path, port: int) -> int:
-    """Keep the sandbox and Airflow running with connection and examples, until Ctrl-C."""
-    with SandboxProcess() as sandbox, LocalAirflow(home, EXAMPLES, port=port) as airflow:
+    """Keep two sandboxes and Airflow running with connections and examples, until Ctrl-C."""
+    with (
+        SandboxProcess() as sandbox,
+        SandboxProcess() as production,
+        LocalAirflow(home, EXAMPLES, port=port) as airflow,
+    ):
+        hubs = {CONNECTION_ID: sandbox, PRODUCTION_CONNECTION_ID: production}
         console.print(f"Starting Airflow in {home} ...")
-        airflow.start()
-        airflow.run_command("connections", "add", CONNECTION_ID, "--conn-json", sandbox.airflow_conn)
+        airflow.start(connections={conn_id: hub.airflow_conn for conn_id, hub in hubs.items()})
+        wait_until(lambda: airflow.knows_dag(DAG_ID), "the examples to be parsed", _TIMEOUT)
         console.print(f"\nAirflow:   {airflow.url}   (no login required; every local user is admin)")
-        console.print(f"Sandbox:   {sandbox.url}")
         console.print(f"Try:       {airflow.url}/dags/{DAG_ID}, button 'Trigger'")
         console.print(f"Form:      {airflow.url}/connections, connection '{CONNECTION_ID}'")
+        for conn_id, hub in hubs.items():
+            console.print(f"\nSandbox:   {hub.url}, connection '{conn_id}', with")
+            # Not wrapped, so that they can be copied.
+            console.print(f"  Credential ID  {hub.credential_id}\n  Token          {hub.token}", soft_wrap=True)
         console.print("\nCtrl-C stops everything.")
         signal.pause()
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    # Another Ctrl-C must not interrupt the shutdown.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    console.print("\nStopping ...")
+    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -127,8 +144,13 @@ def main() -> int:
     parser.add_argument("--ui", action="store_true", help="keep all services running for exploration")
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's user interface with --ui")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if arguments.ui:
+        try:
+            check_port(arguments.port)
+        except LocalAirflowError as error:
+            sys.exit(f"{error} Choose another one, such as: make demo-ui PORT={free_port()}")
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="streamsets-demo-"))
     code = 1
     try:
@@ -136,7 +158,7 @@ def main() -> int:
     except (LocalAirflowError, ControlHubError) as error:
         console.print(str(error), style="red", markup=False)
     except KeyboardInterrupt:
-        console.print("\nStopped.")
+        console.print("Stopped.")
         code = 0 if arguments.ui else 130
     if code == 1:
         console.print(f"Airflow's logs and database are kept in {home}")
