@@ -28,6 +28,17 @@ def page_blocks(*languages: str) -> list[tuple[str, str]]:
     ]
 
 
+def section(page: Path, heading: str) -> str:
+    """Return the text of a section of a page."""
+    return page.read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def own_airflow_commands() -> list[str]:
+    """Return the commands with which the README runs an example in an Airflow of the reader's own."""
+    ((_, block),) = _BLOCK.findall(section(README, "With your own Airflow"))
+    return [line.removeprefix("$ ") for line in block.splitlines()]
+
+
 def is_test(code: str) -> bool:
     """Return whether a Python block is a file of tests instead of a DAG file."""
     return "\ndef test_" in code

@@ -44,7 +44,9 @@ from tests.documentation import (
     README,
     ROOT,
     documented_code,
+    own_airflow_commands,
     page_blocks,
+    section,
     write_dags,
 )
 
@@ -175,8 +177,7 @@ def text_of_pages():
 
 def first_cells(page, heading):
     """Return the names in code style in the first column of the table below a heading."""
-    section = (DOCS / page).read_text("utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| ([^|]*) \|", section, re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]*) \|", section(DOCS / page, heading), re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
@@ -202,11 +203,24 @@ def test_commands_exist():
     for _, block in page_blocks("console"):
         for line in block.splitlines():
             command, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
-            assert command in {"airflow", "make", "pip", *scripts}, line
+            assert command in {"airflow", "cp", "make", "pip", *scripts}, line
             for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
                 assert setup["options.extras_require"][extra]
     for module in re.findall(r"`python -m ([\w.]+)", text_of_pages()):
         assert importlib.util.find_spec(module), module
+
+
+def test_every_block_is_run_or_checked():
+    # Blocks in other languages, or in none, would be checked by no test.
+    fences = re.findall(r"^```(.*)$", "\n".join(page.read_text("utf-8") for page in PAGES), re.MULTILINE)
+    checked = {"bash", "console", "json", "python", "yaml"}
+    assert {language for language in fences if language and "{" not in language} <= checked | {"text"}
+    assert fences[1::2] == [""] * (len(fences) // 2)
+
+
+def test_readme_runs_example_in_own_airflow_with_six_commands():
+    # `tests/system/test_own_airflow.py` runs them.
+    assert len(own_airflow_commands()) == 6
 
 
 def test_connections_are_connections():
@@ -232,10 +246,14 @@ def test_results_and_fault_rules_are_valid():
 
 def test_connection_fields_are_documented():
     (form,) = get_provider_info()["connection-types"]
-    section = (DOCS / "reference/connection.md").read_text("utf-8")
-    documented = re.findall(r"^\| ([^|]*) \| `(\w+)` \|", section, re.MULTILINE)
-    assert {name: label for label, name in documented} == {
-        name: field["label"].removesuffix(" (seconds)") for name, field in form["conn-fields"].items()
+    page = (DOCS / "reference/connection.md").read_text("utf-8")
+    documented = re.findall(r"^\| ([^|]*) \| `(\w+)` \|", page, re.MULTILINE)
+    assert [(name, label) for label, name in documented] == [
+        (name, field["label"].removesuffix(" (seconds)")) for name, field in form["conn-fields"].items()
+    ]
+    experts = page.partition("*Expert settings*")[2]
+    assert {name for _, name in documented if f"`{name}`" in experts} == {
+        name for name, field in form["conn-fields"].items() if "section" in field["schema"]
     }
 
 
@@ -253,8 +271,8 @@ def test_sandbox_options_are_documented():
 
 
 def test_sandbox_faults_are_documented():
-    section = (DOCS / "reference/sandbox.md").read_text("utf-8").partition("## Faults\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*)\|", section, re.MULTILINE)
+    faults_section = section(DOCS / "reference/sandbox.md", "Faults")
+    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*)\|", faults_section, re.MULTILINE)
     documented = {
         fault: set(re.findall(r"`(\w+)`", options))
         for faults, options in rows
