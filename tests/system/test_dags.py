@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -168,3 +169,26 @@ def test_connection_form_and_connection_test(airflow, hub):
     bad = airflow.api("POST", "/connections/test", {**connection, "password": "a.b."})
     assert bad["status"] is False
     assert "401" in bad["message"]
+
+
+def ui_test_request(airflow: LocalAirflow, conn_id: str) -> dict[str, Any]:
+    """Return the body that the button "Test" sends for a stored connection."""
+    stored = airflow.api("GET", f"/connections/{conn_id}")
+    body = {name: stored[name] or "" for name in ("description", "host", "login", "password", "schema")}
+    identity = {name: stored[name] for name in ("connection_id", "conn_type")}
+    return {**identity, **body, "port": int(stored["port"] or 0), "extra": stored["extra"] or "{}"}
+
+
+def test_button_tests_stored_connection(airflow, hub):
+    body = ui_test_request(airflow, "streamsets_system")
+    assert body["password"] == "***"
+    assert airflow.api("POST", "/connections/test", body) == {
+        "status": True,
+        "message": f"Logged in to {hub.url} as Airflow service account of organization Example org.",
+    }
+    wrong = airflow.api("POST", "/connections/test", {**body, "extra": '{"timeout": "soon", "project_id": "p"}'})
+    assert wrong["status"] is False
+    assert wrong["message"].startswith("'Timeout (seconds)' (extra 'timeout') must be a number of seconds")
+    unknown = airflow.api("POST", "/connections/test", {**body, "extra": '{"project_id": "p"}'})
+    assert unknown["status"] is False
+    assert "the credential has no access to a project with the ID 'p'" in unknown["message"]
