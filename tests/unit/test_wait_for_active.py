@@ -313,7 +313,7 @@ def test_timeout_names_runs_not_yet_active(http, run, deferrable):
     hub = MultiJobHub(http, a=[None], b=[None])
     hub.after_start = {"a": [running()], "b": [starting()]}
     with pytest.raises(
-        ControlHubRunTimeoutError, match=r"1 of 2 runs have not become active within 100 s: job 'b' \(b:org\) run 1"
+        ControlHubRunTimeoutError, match=r"1 of 2 runs have not become active within 100 s: job 'b' run 1"
     ):
         run(
             ControlHubStartJobsOperator,

@@ -378,7 +378,7 @@ class RunTracker(Tracker[RunReport]):
 
     @property
     def _job_label(self) -> str:
-        return f"'{self._job_name}' ({self.job_id})" if self._job_name else self.job_id
+        return f"'{self._job_name}'" if self._job_name else self.job_id
 
     @property
     def run_label(self) -> str:

@@ -354,7 +354,7 @@ class RunGroup:
 
     def _label(self, run: RunRef, status: str | None) -> str:
         status = self._trackers[run.job_id].last_seen if status is None else status
-        name = f"job '{run.job_name}' ({run.job_id})" if run.job_name else f"job {run.job_id}"
+        name = f"job '{run.job_name}'" if run.job_name else f"job {run.job_id}"
         return f"{name} run {run.run_count}" + (f" (last status: {status})" if status else "")
 
     def results(self) -> Iterator[dict[str, Any]]:

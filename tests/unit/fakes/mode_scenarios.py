@@ -67,7 +67,7 @@ NAMES = ("a", "b", "instance-1", "instance-2")
 EXPECTED_DIFFERENCES = {
     "log .*cannot be called outside of the Task Runner": "Airflow's, about this test",
     "message of AirflowTaskTimeout": "raised by Airflow on a worker, with a text of its own",
-    "text  The connection has not changed. Set an .* the token[.]": "a task that is resumed does not ask twice",
+    "text  The connection has not changed. Set an .* [(]Token[)][.]": "a task that is resumed does not ask twice",
     "xcom streamsets_run": "a task that starts in the triggerer keeps its run there, for other triggerers",
     "read jobs$": "the names of many jobs are read again by a task that is resumed",
 }

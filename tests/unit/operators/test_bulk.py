@@ -196,9 +196,7 @@ def test_timeout_applies_on_timeout_to_unfinished_runs(http, run, clock, deferra
     hub.after_start = {"a": [succeeded()], "b": [active()]}
     with pytest.raises(ControlHubRunTimeoutError) as error:
         run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, wait_timeout=100, on_timeout=on_timeout)
-    assert str(error.value) == (
-        "1 of 2 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: ACTIVE/GREEN)."
-    )
+    assert str(error.value) == ("1 of 2 runs have not ended within 100 s: job 'b' run 1 (last status: ACTIVE/GREEN).")
     assert hub.asked("stopJobs") == stopped
     assert clock.now - 1000 == pytest.approx(100, abs=1)
 

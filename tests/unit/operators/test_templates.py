@@ -346,8 +346,7 @@ def test_timeout_fails_task_and_stops_active_instances(http, run, clock, deferra
     with pytest.raises(ControlHubRunTimeoutError) as error:
         run(deferrable, wait_timeout=100, on_timeout=on_timeout, delete_after_completion=True)
     assert str(error.value) == (
-        "1 of 2 runs have not ended within 100 s: job 'Regional orders - 2' (instance-2:org) run 1 "
-        "(last status: ACTIVE/GREEN)."
+        "1 of 2 runs have not ended within 100 s: job 'Regional orders - 2' run 1 (last status: ACTIVE/GREEN)."
     )
     assert hub.asked("stopJobs") == stopped
     assert hub.asked("deleteJobs") == []

@@ -399,8 +399,7 @@ def test_timeout_names_unfinished_runs(http, group_of, wait, clock):
     with pytest.raises(ControlHubRunTimeoutError) as error:
         wait(group_of("a", "b", "c"), timeout=100)
     assert str(error.value) == (
-        "2 of 3 runs have not ended within 100 s: job 'b' (b:org) run 1 (last status: DEACTIVATING/GREEN), "
-        "job 'c' (c:org) run 1."
+        "2 of 3 runs have not ended within 100 s: job 'b' run 1 (last status: DEACTIVATING/GREEN), job 'c' run 1."
     )
     assert sum(clock.slept) == 100
 
