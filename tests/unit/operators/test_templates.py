@@ -284,8 +284,8 @@ def test_failed_instances_are_named_up_to_limit(http, run, task_log, deferrable)
         run(deferrable, number_of_instances=25)
     assert "broken 20" not in str(error.value)
     log = task_log()
-    assert "broken 9 (job 'Regional orders - 10')\n" in log
-    assert "broken 10 (job 'Regional orders - 11')\n" not in log
+    assert "broken 9 (job 'Regional orders - 10')\n  Status: " in log
+    assert "broken 10 (job 'Regional orders - 11')\n  Status: " not in log
 
 
 @MODES
