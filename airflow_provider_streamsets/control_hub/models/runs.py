@@ -213,6 +213,12 @@ class JobRun(Model):
             text = text if len(text) <= _MAX_PROBLEM_LENGTH else f"{text[: _MAX_PROBLEM_LENGTH - 3]}..."
             if text:
                 problems.setdefault(text, {}).update({engine_id: None} if engine_id else {})
+        # Control Hub's message about an engine contains that of the engine.
+        problems = {
+            text: engine_ids
+            for text, engine_ids in problems.items()
+            if not any(text in other for other in problems.keys() - {text})
+        }
         if not problems and self.is_red and not self.engine_ids:
             return "no engine runs the job; check that an engine with all of its labels is available"
         return join_truncated(

@@ -341,6 +341,18 @@ def test_problem_groups_engines_by_message():
     )
 
 
+def test_problem_omits_texts_that_others_contain():
+    error = "JDBC_34 - Query failed"
+    reported = f"Data Collector 'http://sdc.example.com:18630' reported pipeline in status 'RUN_ERROR': {error}"
+    pipelines = [
+        {"sdcId": "engine-1", "status": "RUN_ERROR", "message": error},
+        {"sdcId": "engine-1", "status": "RUN_ERROR", "message": reported},
+        {"sdcId": "engine-2", "status": "RUN_ERROR", "message": "Pipeline is not running"},
+    ]
+    problem = JobRun.from_wire(run_json(1, "ACTIVE", "RED", pipelineStatus=pipelines)).problem
+    assert problem == f"{reported} (engine engine-1); Pipeline is not running (engine engine-2)"
+
+
 def test_problem_is_truncated():
     pipelines = [{"sdcId": f"e{n}", "status": "START_ERROR", "message": f"{n}" * 5000} for n in range(9)]
     shared = [{"sdcId": f"f{n}", "status": "START_ERROR", "message": "same"} for n in range(9)]
