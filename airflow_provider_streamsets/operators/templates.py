@@ -404,10 +404,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
             earlier = _recorded_instances(state)
         self.ownership.previous = {instance.job_id: instance.run_count for instance in earlier if instance.job_id}
         found = self._with_own_runs(earlier)
-        if self.ownership.has_left_runs_active(context) and abandon_reason is None:
-            kept: Mapping[str, _Instance] = {i.job_id: found.get(i.job_id, i) for i in earlier if i.job_id}
-        else:
-            kept = self._select_kept(state, earlier, found, wait)
+        kept = self._select_kept(context, earlier, found, wait)
         instances = _assign_instances(earlier, kept, digests)
         if self.restart_failed_runs and not all(instance.job_id for instance in instances):
             instances = none_kept
@@ -419,14 +416,18 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         return instances
 
     def _select_kept(
-        self, state: TaskState, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
+        self, context: Context, earlier: Sequence[_Instance], found: Mapping[str, _Instance], wait: bool
     ) -> Mapping[str, _Instance]:
         """Return the instances of an earlier try that need not be started again, by job id."""
+        state = self.ownership.state(context)
         if not wait and state.abandon_reason is None:
             # Their outcomes are irrelevant without a wait.
             instances = [found.get(instance.job_id, instance) for instance in earlier if instance.job_id]
+            is_left_active = self.ownership.has_left_runs_active(context)
             return {
-                i.job_id: i for i in instances if i.run is None or not was_stopped_by_task(self.client, i.run, state)
+                i.job_id: i
+                for i in instances
+                if is_left_active or i.run is None or not was_stopped_by_task(self.client, i.run, state)
             }
         kept = {job_id: instance for job_id, instance in found.items() if self._should_keep(instance, state)}
         if self.restart_failed_runs and len(kept) < len(earlier) == len(found):
