@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.tracking.progress import has_passed
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 # Share of an interval by which a poll may be too early and still notify the subscriber.
 _TOLERANCE = 0.5
-# The same for the interval of progress reports.
-_PROGRESS_TOLERANCE = 0.1
 # Maximum number of progress reports per second, as each becomes a line in the log.
 _PROGRESS_RATE = 10
 
@@ -86,7 +85,7 @@ class JobSubscription:
         return (
             notify_on is NotifyOn.EVERY_POLL
             or (notify_on is NotifyOn.LIVE_COUNTS and result.lacks_counts(time.time()))
-            or now - self.notified_at >= self.subscription.progress_interval
+            or has_passed(self.subscription.progress_interval, now - self.notified_at)
         )
 
     def notify(
@@ -185,9 +184,7 @@ class Subscription(Wakeup):
         """Seconds after which a poll without changes notifies, too; more if the log would get too many lines."""
         if not self._progress_interval or self._poller is None:
             return float("inf")
-        return max(
-            self._progress_interval * (1 - _PROGRESS_TOLERANCE), self._poller.subscription_count / _PROGRESS_RATE
-        )
+        return max(self._progress_interval, self._poller.subscription_count / _PROGRESS_RATE)
 
     def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
         """Add a job, and return its subscription."""

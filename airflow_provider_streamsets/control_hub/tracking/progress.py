@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+Counts = tuple[int, int, int]
+"""Numbers of input, output and error records."""
+
 # Share of an interval by which a line may be too early: polls are not exactly on time.
 _TOLERANCE = 0.1
 
 
-Counts = tuple[int, int, int]
-"""Numbers of input, output and error records."""
+def has_passed(interval: float, seconds: float) -> bool:
+    """Return whether an interval between two texts has passed after so many seconds."""
+    return seconds >= interval * (1 - _TOLERANCE)
 
 
 def sum_counts(counts: Iterable[Counts]) -> Counts:
@@ -56,7 +60,7 @@ class Progress:
         :param now: clock in seconds
         :param interval: minimum seconds between two texts; 0 for none
         """
-        return bool(interval) and (self._at is None or now - self._at >= interval * (1 - _TOLERANCE))
+        return bool(interval) and (self._at is None or has_passed(interval, now - self._at))
 
     def describe(self, counts: Counts, now: float) -> str:
         """
