@@ -622,7 +622,11 @@ class RunWaiter:
     def _raise_timeout(
         self, context: Context, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef], stopped: Mapping[str, int]
     ) -> None:
-        """Raise the error of a wait whose runs the trigger has stopped; they must not count as stopped by others."""
+        """
+        Raise the error of a wait whose runs the trigger has stopped, as they must not count as stopped by others.
+
+        Return if all runs had ended before the trigger could stop them.
+        """
         group = self.group = self.new_group(runs, wait, metrics_timeout=0.0, stopped=stopped)
         try:
             group.poll(skip_metrics_wait=True)
