@@ -21,6 +21,8 @@ import requests
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
 _BIN = Path(sys.executable).parent
 _RETRIES = 5
+# Seconds to wait for a lock. After SQLite's default of 5, a scheduler on a slow machine exits.
+_SQLITE_TIMEOUT = 120
 
 
 class LocalAirflowError(Exception):
@@ -47,6 +49,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def sqlite_url(home: Path) -> str:
+    """Return the SQLAlchemy URL of a SQLite database in a folder."""
+    return f"sqlite:///{home / 'airflow.db'}?timeout={_SQLITE_TIMEOUT}"
 
 
 def wait_until(condition: Callable[[], Any], description: str, timeout: float, interval: float = 0.5) -> Any:
@@ -122,7 +129,7 @@ class LocalAirflow:
             # Reassign the triggers of a killed triggerer after 8 instead of 30 seconds.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or sqlite_url(home),
             **(environment or {}),
         }
 
@@ -206,10 +213,20 @@ class LocalAirflow:
     def _log_locations(self) -> str:
         return f"Logs are in {self.home}: " + ", ".join(f"{component}.log" for component in COMPONENTS)
 
-    def _is_healthy(self) -> bool:
+    def log_tail(self, component: str, lines: int = 40) -> str:
+        """Return the last lines that a component has printed."""
+        path = self.home / f"{component}.log"
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _check_components(self) -> None:
+        """Raise if a component has exited by itself: whatever is waited for would not happen."""
         for component, process in self._processes.items():
             if process.poll() is not None:
-                raise LocalAirflowError(f"The {component} has exited. {self._log_locations}")
+                raise LocalAirflowError(f"The {component} has exited. Its last lines:\n{self.log_tail(component)}")
+
+    def _is_healthy(self) -> bool:
+        self._check_components()
         try:
             health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
         except (requests.RequestException, ValueError):
@@ -241,6 +258,7 @@ class LocalAirflow:
         self, method: str, path: str, body: Any, params: Mapping[str, Any], *, retries: int
     ) -> requests.Response:
         """Send a request, and retry server errors, which a busy database can cause; only for idempotent requests."""
+        self._check_components()
         response = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
         if response.status_code < 500 or not retries:
             return response

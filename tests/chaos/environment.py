@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import LocalAirflow, sqlite_url
 from dev.local_postgres import LocalPostgres, LocalPostgresError
 from dev.local_sandbox import SandboxProcess
 from tests.chaos.faults import write_faults
@@ -125,7 +125,7 @@ def _database(exits: ExitStack, home: Path) -> str:
     try:
         database = exits.enter_context(LocalPostgres()).url
     except LocalPostgresError:
-        return f"sqlite:///{home / 'airflow.db'}"
+        return sqlite_url(home)
     # Workers of Airflow's LocalExecutor inherit the scheduler's database connection when they are forked. If only the
     # scheduler is killed, they keep the connection open, and with it the locks of a transaction that never ends.
     engine = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")

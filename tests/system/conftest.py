@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from xdist.scheduler import LoadScopeScheduling
 
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import COMPONENTS, LocalAirflow
 from dev.local_sandbox import SandboxProcess
 from tests.system.examples import FinishedDagRun, run_examples
 from tests.system.leaks import LeakDetector, encodings_of
@@ -24,6 +24,16 @@ _SEPARATE = ("test_chaos", "test_dags_test_command", "test_own_airflow", "test_w
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the search for secrets last."""
     items.sort(key=lambda item: "test_secrets" in item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the last lines of the shared Airflow's logs to the report of a failed test."""
+    report = yield
+    airflow = item.funcargs.get("airflow") if isinstance(item, pytest.Function) else None
+    if report.failed and isinstance(airflow, LocalAirflow):
+        report.sections += [(f"{component}.log", airflow.log_tail(component)) for component in COMPONENTS]
+    return report
 
 
 class _ByAirflow(LoadScopeScheduling):
