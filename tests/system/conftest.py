@@ -9,7 +9,8 @@ import pytest
 from cryptography.fernet import Fernet
 from xdist.scheduler import LoadScopeScheduling
 
-from dev.local_airflow import COMPONENTS, LocalAirflow
+from dev.local_airflow import COMPONENTS, LocalAirflow, sqlite_url
+from dev.local_postgres import LocalPostgres, LocalPostgresError
 from dev.local_sandbox import SandboxProcess
 from tests.system.examples import FinishedDagRun, run_examples
 from tests.system.leaks import LeakDetector, encodings_of
@@ -75,6 +76,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def database(home: Path) -> Iterator[str]:
+    """The URL of the database of the shared Airflow: PostgreSQL if installed, as many DAGs are too slow with SQLite."""
+    try:
+        server = LocalPostgres()
+    except LocalPostgresError:
+        yield sqlite_url(home)
+        return
+    with server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
 def hubs(sandbox: SandboxProcess, hub: SandboxProcess, production: SandboxProcess) -> dict[str, SandboxProcess]:
     """All Control Hubs by connection id."""
     return {"streamsets_default": sandbox, "streamsets_system": hub, "streamsets_production": production}
@@ -87,14 +100,16 @@ def secrets(hubs: dict[str, SandboxProcess]) -> frozenset[bytes]:
 
 
 @pytest.fixture(scope="session")
-def leak_detector(home: Path, secrets: frozenset[bytes]) -> Iterator[LeakDetector]:
+def leak_detector(home: Path, database: str, secrets: frozenset[bytes]) -> Iterator[LeakDetector]:
     """Scans the shared Airflow for secrets while it runs."""
-    with LeakDetector(home, secrets) as detector:
+    with LeakDetector(home, database, secrets) as detector:
         yield detector
 
 
 @pytest.fixture(scope="session")
-def airflow(home: Path, hubs: dict[str, SandboxProcess], leak_detector: LeakDetector) -> Iterator[LocalAirflow]:
+def airflow(
+    home: Path, database: str, hubs: dict[str, SandboxProcess], leak_detector: LeakDetector
+) -> Iterator[LocalAirflow]:
     """The Airflow shared by most system tests, with the example and test DAGs."""
     dags = home / "dags"
     # Watchers have their own Airflow, whose triggerer is killed.
@@ -102,7 +117,8 @@ def airflow(home: Path, hubs: dict[str, SandboxProcess], leak_detector: LeakDete
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
     # Store the connections in the database: environment variables would expose the tokens to all processes.
-    with LocalAirflow(home, dags, {"AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode()}) as running:
+    environment = {"AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode()}
+    with LocalAirflow(home, dags, environment, database=database) as running:
         running.start(connections={conn_id: process.airflow_conn for conn_id, process in hubs.items()})
         yield running
 

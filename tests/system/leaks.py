@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psutil
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 
 def encodings_of(token: str) -> frozenset[bytes]:
@@ -44,12 +45,14 @@ class LeakDetector:
     """
     Repeatedly scans command lines, environments and stored triggers while Airflow runs.
 
-    :param home: Airflow's home with its SQLite database
+    :param home: Airflow's home
+    :param database: SQLAlchemy URL of its database
     :param secrets: secrets that must not appear
     """
 
-    def __init__(self, home: Path, secrets: Iterable[bytes]) -> None:
+    def __init__(self, home: Path, database: str, secrets: Iterable[bytes]) -> None:
         self._home = home
+        self._database = database
         self._secrets = frozenset(secrets)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._scan_repeatedly, daemon=True)
@@ -86,12 +89,12 @@ class LeakDetector:
 
     def _scan_triggers(self) -> None:
         try:
-            for table, column, value in iterate_cells(self._home, only=("trigger",)):
+            for table, column, value in iterate_cells(self._database, only=("trigger",)):
                 self._check("trigger", f"{table}.{column} while tasks were deferred", value)
                 if column == "kwargs":
                     self.stored_kwargs.add(str(value))
-        except sqlite3.Error:
-            # The database is busy; the next scan follows soon.
+        except SQLAlchemyError:
+            # The database is busy, or has no tables yet; the next scan follows soon.
             return
 
     def _check(self, kind: str, where: str, value: Any) -> None:
@@ -100,18 +103,18 @@ class LeakDetector:
             self.leaks.add(where)
 
 
-def iterate_cells(home: Path, only: Iterable[str] | None = None) -> Iterator[tuple[str, str, Any]]:
+def iterate_cells(database: str, only: Iterable[str] | None = None) -> Iterator[tuple[str, str, Any]]:
     """Yield table, column and value of all database cells that are not null."""
-    with closing(sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True, timeout=2)) as database:
-        database.text_factory = bytes
-        tables = only or [
-            name.decode() for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
-        for table in tables:
-            rows = database.execute(f'SELECT * FROM "{table}"')
-            names = [str(column[0]) for column in rows.description]
-            for row in rows.fetchall():
-                yield from ((table, name, value) for name, value in zip(names, row, strict=True) if value is not None)
+    engine = create_engine(database, poolclass=NullPool)
+    with engine.connect() as connection:
+        for table in only or inspect(connection).get_table_names():
+            rows = connection.exec_driver_sql(f'SELECT * FROM "{table}"')
+            for row in rows.mappings():
+                yield from ((table, name, _raw(value)) for name, value in row.items() if value is not None)
+
+
+def _raw(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value
 
 
 def contains_any(secrets: Iterable[bytes], value: Any) -> bool:

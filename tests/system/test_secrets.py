@@ -35,15 +35,15 @@ def test_token_is_found_in_any_encoding(sandbox):
 @pytest.mark.usefixtures("all_examples_finished")
 def test_files_contain_no_token(airflow, secrets):
     sizes, found = find_files(secrets, airflow.home)
-    for log in ("scheduler.log", "triggerer.log", "api-server.log", "dag-processor.log", "airflow.db"):
+    for log in ("scheduler.log", "triggerer.log", "api-server.log", "dag-processor.log"):
         assert sizes[log] > 0, log
     assert len([name for name in sizes if name.startswith("logs/dag_id=")]) > 20
     assert found == []
 
 
 @pytest.mark.usefixtures("all_examples_finished")
-def test_database_contains_no_token(airflow, sandbox, secrets):
-    all_cells = list(iterate_cells(airflow.home))
+def test_database_contains_no_token(database, sandbox, secrets):
+    all_cells = list(iterate_cells(database))
     tables = {table for table, _, _ in all_cells}
     assert tables > {"connection", "xcom", "rendered_task_instance_fields", "log", "task_instance", "serialized_dag"}
     # A value that is no secret is found, which validates the search.
