@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         EngineLiveMetrics,
         LiveMetrics,
         MetricRegistry,
+        RecordCountSample,
         RunMetrics,
     )
     from airflow_provider_streamsets.control_hub.models.offsets import (
@@ -88,6 +89,7 @@ __all__ = [
     "Outcome",
     "Page",
     "PipelineVersion",
+    "RecordCountSample",
     "RunEvent",
     "RunIdentity",
     "RunMetrics",
@@ -133,6 +135,7 @@ __getattr__ = lazy_attributes(
             "EngineLiveMetrics",
             "LiveMetrics",
             "MetricRegistry",
+            "RecordCountSample",
             "RunMetrics",
         ),
         "offsets": (

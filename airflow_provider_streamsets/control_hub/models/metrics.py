@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pendulum
 
-from airflow_provider_streamsets.control_hub._json import JsonReader, as_object, checked_depth
+from airflow_provider_streamsets.control_hub._json import JsonReader, as_list, as_object, checked_depth
 from airflow_provider_streamsets.control_hub.models.base import Model
 from airflow_provider_streamsets.control_hub.models.runs import JobRun
 
@@ -120,6 +121,73 @@ class RunMetrics(Model):
 
 
 @dataclass(frozen=True)
+class StageCounts(Model):
+    """Record counts of a stage of a pipeline (contract section 12.2)."""
+
+    name: str
+    input_count: int = 0
+    output_count: int = 0
+    error_count: int = 0
+    stage_errors_count: int = 0
+
+
+# Fields by the names of the counters and meters of a stage.
+_STAGE_FIELDS = {
+    "inputRecords": "input_count",
+    "outputRecords": "output_count",
+    "errorRecords": "error_count",
+    "stageErrors": "stage_errors_count",
+}
+_STAGE_METRIC = re.compile(rf"stage\.([^.:]+)\.({'|'.join(_STAGE_FIELDS)})\.(?:counter|meter)")
+
+
+@dataclass(frozen=True)
+class RecordCountSample(Model):
+    """Record counts of a job at one time, from its time series; None if a series lacks the time."""
+
+    time: pendulum.DateTime
+    input_count: int | None = None
+    output_count: int | None = None
+    error_count: int | None = None
+
+    @classmethod
+    def series_from_wire(cls, value: object) -> list[RecordCountSample]:
+        """Parse the time series of a job's record counts, oldest first (contract section 12.4)."""
+        samples: dict[pendulum.DateTime, dict[str, int]] = {}
+        for result in as_list(value, "time series"):
+            for entry in JsonReader(result, "time series").array("series"):
+                read = JsonReader(entry, "series")
+                field_name = next((f for part, f in _SERIES_FIELDS.items() if part in read.string("name")), None)
+                columns = read.strings("columns")
+                if field_name is None or not {"time", "count"} <= set(columns):
+                    continue
+                for values in read.array("values"):
+                    point = JsonReader(dict(zip(columns, as_list(values, "a point"), strict=False)), "point")
+                    time = _point_time(point)
+                    if time is not None:
+                        counts = samples.setdefault(time, {})
+                        # Several engines may have a series each.
+                        counts[field_name] = counts.get(field_name, 0) + round(point.number("count"))
+        return [cls(time, **counts) for time, counts in sorted(samples.items())]
+
+
+# Fields by a part of the names of the series.
+_SERIES_FIELDS = {"InputRecords": "input_count", "OutputRecords": "output_count", "ErrorRecords": "error_count"}
+
+
+def _point_time(point: JsonReader) -> pendulum.DateTime | None:
+    """Return the time of a point, in ISO 8601 or epoch milliseconds (contract section 18.44); None if invalid."""
+    text = point.get("time")
+    if not isinstance(text, str):
+        return point.timestamp("time")
+    try:
+        time = pendulum.parse(text)
+    except ValueError:
+        return None
+    return time if isinstance(time, pendulum.DateTime) else None
+
+
+@dataclass(frozen=True)
 class MetricRegistry(Model):
     """Counters and meters of a pipeline and its stages, by name (contract section 12.2)."""
 
@@ -152,6 +220,15 @@ class MetricRegistry(Model):
         """Return the values of all counters, by name."""
         counts = ((name, _optional_number(counter, "count", name)) for name, counter in self.counters.items())
         return {name: round(count) for name, count in counts if count is not None}
+
+    def stages(self) -> list[StageCounts]:
+        """Return the record counts of the stages, by name."""
+        stages: dict[str, dict[str, int]] = {}
+        for name in (*self.meters, *self.counters):
+            match, value = _STAGE_METRIC.fullmatch(name), self.value(name)
+            if match and value is not None:
+                stages.setdefault(match[1], {})[_STAGE_FIELDS[match[2]]] = round(value)
+        return [StageCounts(name, **counts) for name, counts in sorted(stages.items())]
 
     def value(self, name: str) -> float | None:
         """

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pendulum
+
 from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
@@ -22,6 +24,7 @@ from airflow_provider_streamsets.control_hub.models import (
     JobRun,
     LiveMetrics,
     MetricRegistry,
+    RecordCountSample,
     RunMetrics,
     tunnel_instance_id,
 )
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.resources.jobs import Jobs
     from airflow_provider_streamsets.control_hub.resources.runs import Runs
     from airflow_provider_streamsets.control_hub.session import Session
+
+# Maximum number of times in a time series.
+_MAX_SAMPLES = 1000
 
 
 class Metrics:
@@ -157,6 +163,31 @@ class Metrics:
             return None
         registry = MetricRegistry.from_wire(response) if response else None
         return None if registry is None or registry.is_empty else registry
+
+    def series(
+        self, job_id: str, since: pendulum.DateTime, until: pendulum.DateTime | None = None
+    ) -> list[RecordCountSample]:
+        """
+        Return the record counts of a job over time, oldest first; empty if the job has no time series.
+
+        Only jobs with ``time_series`` have any.
+
+        :param job_id: id of the job
+        :param since: only counts saved at this time or later
+        :param until: only counts saved until this time; by default until now
+        """
+        response = self._session.request(
+            "GET",
+            Service.TIMESERIES,
+            f"/v1/metrics/job/{quote_id(job_id)}/recordCount",
+            action=f"read the time series of job {job_id}",
+            params={
+                "startTime": int(since.timestamp() * 1000),
+                "endTime": int((until or pendulum.now("UTC")).timestamp() * 1000),
+                "limit": _MAX_SAMPLES,
+            },
+        )
+        return RecordCountSample.series_from_wire(response)
 
     def realtime(self, job: Job | str) -> LiveMetrics:
         """

@@ -341,6 +341,19 @@ class Runs:
             self._wait_until_acknowledged(list(failed), max_wait)
         return list(failed.values())
 
+    def acknowledge_run(self, job_id: str, run_count: int) -> bool:
+        """
+        Acknowledge the error of one run, or of the run that an upgrade has replaced it with, and of no later run.
+
+        :param job_id: id of the job
+        :param run_count: number of the run
+        :returns: whether the run had an error to acknowledge
+        """
+        current = self.current(job_id)
+        if current is None or not self._is_run_or_successor(job_id, current, run_count):
+            return False
+        return bool(self.acknowledge([job_id]))
+
     def _wait_until_acknowledged(self, job_ids: list[str], max_wait: float) -> None:
         for _ in Deadline.of_retries(max_wait, self._client.sleep).polls(_ACKNOWLEDGE_POLL_DELAY):
             statuses = self.statuses(job_ids)

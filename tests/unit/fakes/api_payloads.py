@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -202,6 +203,25 @@ def pipeline_status_json(engine_id: str = "engine-1", **fields: Any) -> dict[str
     """What an engine has reported about the pipeline of a run."""
     name = f"Orders:{JOB_ID}"
     return {"sdcId": engine_id, "name": name, "jobId": JOB_ID, "status": "RUNNING", "message": None, **fields}
+
+
+def record_series_json(counts: Mapping[Any, tuple[int, int, int]]) -> list[dict[str, Any]]:
+    """Return the time series of record counts: input, output and error counts by time."""
+    names = ("InputRecords", "OutputRecords", "ErrorRecords")
+    return [
+        {
+            "series": [
+                {
+                    "name": f"pipeline_batch{name}_meter",
+                    "columns": ["time", "count"],
+                    "values": [[time, float(values[position])] for time, values in counts.items()],
+                    "tags": None,
+                }
+            ],
+            "error": None,
+        }
+        for position, name in enumerate(names)
+    ]
 
 
 def registry_json(records: int = 100, *, batches: int = 5, idle: int = 2, errors: int = 3) -> dict[str, Any]:

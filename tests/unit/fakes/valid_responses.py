@@ -25,6 +25,7 @@ from tests.unit.fakes.api_payloads import (
     pipeline_json,
     pipeline_status_json,
     query,
+    record_series_json,
     registry_json,
     run_json,
     succeeded,
@@ -86,6 +87,10 @@ _BODIES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("GET /jobrunner/rest/v1/sdcs", lambda _: page_json(engine_json())),
     ("POST /jobrunner/rest/v1/sdcs", _by_id(engine_json)),
     ("GET /jobrunner/rest/v1/metrics/job/[^/]+", lambda _: registry_json()),
+    (
+        "GET /timeseries/rest/v1/metrics/job/[^/]+/recordCount",
+        lambda _: record_series_json({"2026-07-01T10:00:00Z": (10, 8, 2)}),
+    ),
     (f"GET {re.escape(urlsplit(COUNTS).path)}", lambda _: {"0": counts_json(), "1": counts_json(1)}),
     ("GET /tunneling/rest/connection/[^/]+", lambda _: {"instanceId": "tunnel-1"}),
     ("GET /tunneling/rest/[^/]+/rest/v1/pipeline/[^/]+/metrics", lambda _: registry_json()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pendulum
 import pytest
 
 from airflow_provider_streamsets.control_hub import (
@@ -15,8 +16,10 @@ from airflow_provider_streamsets.control_hub import (
     Job,
     MetricRegistry,
 )
+from airflow_provider_streamsets.control_hub.models.metrics import StageCounts
 from tests.unit.fakes.api_payloads import (
     FORBIDDEN,
+    HUB,
     JOB,
     JOB_ID,
     JR,
@@ -34,11 +37,13 @@ from tests.unit.fakes.api_payloads import (
     payload,
     pipeline_status_json,
     query,
+    record_series_json,
     registry_json,
     run_json,
     succeeded,
 )
 
+SERIES = f"{HUB}/timeseries/rest/v1/metrics/job/{JOB_ID}/recordCount"
 EMPTY = {"counters": {}, "meters": {}, "gauges": {}, "histograms": None}
 
 
@@ -343,3 +348,49 @@ def test_invalid_registry_is_unavailable(http, client, registry):
     with pytest.raises(ControlHubMetricsUnavailableError, match="Unexpected response from Control Hub") as caught:
         client.metrics.realtime(Job.from_wire(running(pipeline_status_json())))
     assert isinstance(caught.value, ControlHubError)
+
+
+# Time series and stages
+
+
+def test_series_joins_counts_by_time(http, client):
+    later, earlier = "2026-07-01T10:01:00Z", "2026-07-01T10:00:00Z"
+    http.get(SERIES, json=record_series_json({later: (30, 20, 10), earlier: (10, 8, 2)}))
+    since = pendulum.datetime(2026, 7, 1, 9)
+    samples = client.metrics.series(JOB_ID, since, since.add(hours=2))
+    assert [sample.to_dict() for sample in samples] == [
+        {"time": time, "input_count": counts[0], "output_count": counts[1], "error_count": counts[2]}
+        for time, counts in ((earlier, (10, 8, 2)), (later, (30, 20, 10)))
+    ]
+    assert query(http.last_request) == {"startTime": "1782896400000", "endTime": "1782903600000", "limit": "1000"}
+
+
+@pytest.mark.parametrize("answer", [[], None, [{"series": [], "error": None}], [{"series": None}]])
+def test_job_without_series_has_no_samples(http, client, answer):
+    http.get(SERIES, json=answer)
+    assert client.metrics.series(JOB_ID, pendulum.datetime(2026, 7, 1)) == []
+
+
+def test_series_accepts_epoch_milliseconds_and_ignores_others(http, client):
+    body = record_series_json({1782900000000: (10, 8, 2), "no time": (1, 1, 1)})
+    body[0]["series"].append({"name": "pipeline_batchCount_meter", "columns": ["time", "count"], "values": [[1, 2]]})
+    http.get(SERIES, json=body)
+    (sample,) = client.metrics.series(JOB_ID, pendulum.datetime(2026, 7, 1))
+    assert sample.time == pendulum.datetime(2026, 7, 1, 10)
+    assert (sample.input_count, sample.output_count, sample.error_count) == (10, 8, 2)
+
+
+def test_stages_have_counts_of_counters_and_meters():
+    counters = {
+        "stage.Reader_01.outputRecords.counter": {"count": 9},
+        "stage.Reader_01:lane.outputRecords.counter": {"count": 5},
+        "stage.Writer_01.inputRecords.counter": {"count": 9},
+        "stage.Writer_01.stageErrors.counter": {"count": 1},
+        "pipeline.batchCount.counter": {"count": 3},
+    }
+    meters = {"stage.Writer_01.errorRecords.meter": {"count": 2, "m1_rate": 0.1}}
+    registry = MetricRegistry.from_wire({"counters": counters, "meters": meters})
+    assert registry.stages() == [
+        StageCounts("Reader_01", output_count=9),
+        StageCounts("Writer_01", input_count=9, error_count=2, stage_errors_count=1),
+    ]
