@@ -11,9 +11,10 @@ from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
 
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import Asset, Variable, XCom
+from airflow.providers.common.compat.sdk import Asset, Variable, XCom, conf
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ HAS_TASK_STATE_STORE = Version(airflow_version) >= Version("3.3.0")
 # Whether tasks that fail in the triggerer are retried like those that fail on a worker.
 RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
 
+PAGES_PATH = "/streamsets"
+"""Path of the pages of this provider below that of Airflow's web server."""
+
+# Whether plugins can add pages and tabs to the user interface, and read connections in the API server.
+HAS_PAGES = Version(airflow_version) >= Version("3.1.1")
+
 # Minimum seconds between the deferral and the resumption of a task. Airflow detects the end of the deferring process up
 # to five seconds later ([workers] min_heartbeat_interval); if the task is queued again by then, the scheduler mistakes
 # it for the end of the task and fails it (apache/airflow#71580, #72716, open in 3.3).
@@ -76,6 +83,29 @@ def trigger_size(arguments: Mapping[str, Any]) -> int:
     size = len(json.dumps(arguments))
     # Airflow 2 encrypts them: base64 of slightly more.
     return size if Version(airflow_version) >= Version("3.0.0") else (size + 256) * 4 // 3
+
+
+def base_path() -> str:
+    """Return the path of Airflow's web server, without a trailing slash; empty unless it is behind a prefix."""
+    return urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")
+
+
+def task_page_url(task_instance: Any) -> str:
+    """Return the URL of the page with the runs of a task instance (Airflow 3.1)."""
+    query = {name: getattr(task_instance, name) for name in ("dag_id", "run_id", "task_id")}
+    map_index = -1 if task_instance.map_index is None else task_instance.map_index
+    base_url = conf.get("api", "base_url", fallback="").rstrip("/")
+    return f"{base_url}{PAGES_PATH}/run?{urlencode({**query, 'map_index': map_index}, quote_via=quote)}"
+
+
+def dag_details(dag_id: str) -> Any:
+    """Return the details of a DAG for a question to the auth manager, with its team (Airflow 3.2)."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.models.dag import DagModel
+
+    if not hasattr(DagModel, "get_team_name"):
+        return DagDetails(id=dag_id)
+    return DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
 
 
 def is_deferral_timeout(error: BaseException) -> bool:

@@ -83,5 +83,5 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         },
-        "extra-links": [f"{_PACKAGE}.links.job.ControlHubJobLink"],
+        "extra-links": [f"{_PACKAGE}.links.job.ControlHubJobLink", f"{_PACKAGE}.links.job.ControlHubRunLink"],
     }

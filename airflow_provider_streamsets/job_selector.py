@@ -13,7 +13,7 @@ from jinja2.nativetypes import NativeEnvironment
 
 from airflow_provider_streamsets import hooks, params
 from airflow_provider_streamsets.control_hub.models import RunIdentity
-from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.links.job import link_xcoms
 from airflow_provider_streamsets.params import Parameter, ParametersMixin
 
 if TYPE_CHECKING:
@@ -220,17 +220,23 @@ class ControlHubMixin(ParametersMixin):
     def push_job(self, context: Context, job_id: str) -> None:
         """Push the id of a job and the link to it to XCom."""
         context["ti"].xcom_push(key="job_id", value=job_id)
-        ControlHubJobLink.persist(context, self.client.job_url(job_id))
+        self.push_link(context, self.client.job_url(job_id))
 
     def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None:
         """Push the ids of jobs and the link to the first of them to XCom."""
         context["ti"].xcom_push(key="job_ids", value=list(job_ids))
-        self.push_link(context, job_ids)
+        self.push_links(context, job_ids)
 
-    def push_link(self, context: Context, job_ids: Sequence[str]) -> None:
+    def push_links(self, context: Context, job_ids: Sequence[str]) -> None:
         """Push the link to the first of several jobs to XCom, if there are any."""
         if job_ids:
-            ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
+            self.push_link(context, self.client.job_url(job_ids[0]))
+
+    def push_link(self, context: Context, job_url: str) -> None:
+        """Push the links of the task to XCom; an empty URL means that the job does not exist any more."""
+        ti = context["ti"]
+        for key, value in link_xcoms(ti, self.control_hub_conn_id, job_url).items():
+            ti.xcom_push(key=key, value=value)
 
 
 class JobSelectorMixin(ControlHubMixin):

@@ -13,7 +13,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubError,
 )
 from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
-from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.links.job import LINKS
 
 
 class ControlHubOperator(ControlHubMixin, BaseOperator):
@@ -24,7 +24,7 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
     :param multiple_outputs: also push each key of the result as its own XCom; by default, if the result is a dict
     """
 
-    operator_extra_links: Collection[BaseOperatorLink] = (ControlHubJobLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = LINKS
     ui_color = "#e8f1fb"
 
     def __init__(

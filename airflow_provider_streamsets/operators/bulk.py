@@ -568,4 +568,6 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         deleted = self.client.jobs.delete(jobs)
         for job_id in deleted:
             self.log.info("Job %s: deleted.", jobs[job_id].label)
+        if deleted:
+            self.push_link(context, "")
         return deleted

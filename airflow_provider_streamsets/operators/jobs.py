@@ -580,7 +580,7 @@ class ControlHubListJobsOperator(ControlHubOperator):
         job_ids = [job.job_id for job in jobs]
         if rendered.result == "ids":
             # The return value contains the ids already.
-            self.push_link(context, job_ids)
+            self.push_links(context, job_ids)
             return job_ids
         self.push_jobs(context, job_ids)
         return [_summary(job) for job in jobs]

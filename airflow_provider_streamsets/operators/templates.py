@@ -29,7 +29,6 @@ from airflow_provider_streamsets.control_hub.submission import (
     parameters_digest,
 )
 from airflow_provider_streamsets.job_selector import JobSelectorMixin
-from airflow_provider_streamsets.links.job import ControlHubJobLink
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_operators import ControlHubRunOwnerOperator
 from airflow_provider_streamsets.operators._trigger_size import placeholder_id, warn_of_large_trigger
@@ -350,8 +349,9 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
         self.ownership.raise_if_killed("while it started instances")
         job_ids = [instance.job_id for instance in instances]
         context["ti"].xcom_push(key="job_ids", value=job_ids)
-        if len(job_ids) == 1:
-            ControlHubJobLink.persist(context, self.client.job_url(job_ids[0]))
+        # The link stays that of the template if the instance will not exist for long.
+        if len(job_ids) == 1 and not self.rendered.delete_after_completion:
+            self.push_link(context, self.client.job_url(job_ids[0]))
         context["ti"].xcom_push(key="run_counts", value=dict(self.ownership.started))
         if wait:
             runs = [RunRef(i.job_id, i.run_count, i.name, RunIdentity.from_json(i.identity)) for i in instances]

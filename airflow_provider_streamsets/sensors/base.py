@@ -36,7 +36,7 @@ from airflow_provider_streamsets.job_selector import (
     select_run,
     validate_run_selection,
 )
-from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.links.job import LINKS
 from airflow_provider_streamsets.params import Parameter
 from airflow_provider_streamsets.sensors.trigger_kwargs import to_trigger_kwarg
 
@@ -103,7 +103,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     result_is_dict = True
     run_count = Parameter(params.integer, first=True)
     started_after = Parameter(params.timestamp, first=True)
-    operator_extra_links = (ControlHubJobLink(),)
+    operator_extra_links = LINKS
     ui_color = "#e8f1fb"
 
     def __init__(
@@ -488,7 +488,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         self._awaits_start = bool(run.get("started_after"))
         if not self._awaits_start:
             self._push_run_count(context, run["run_count"])
-        ControlHubJobLink.persist(context, run["link"])
+        self.push_link(context, run["link"])
         progress = run.get("progress") or {}
         return {**{key: value for key, value in run.items() if key not in {"link", "progress"}}, **progress}
 

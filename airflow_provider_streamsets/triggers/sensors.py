@@ -28,7 +28,7 @@ from airflow_provider_streamsets.job_selector import (
     select_run,
     validate_run_selection,
 )
-from airflow_provider_streamsets.links.job import ControlHubJobLink
+from airflow_provider_streamsets.links.job import link_xcoms
 from airflow_provider_streamsets.sensors.result import (
     FinalState,
     SensorResult,
@@ -202,7 +202,8 @@ class SensorTrigger(ControlHubTrigger):
                 self.task_instance,
                 job_id=job.job_id,
                 **({} if run.get("started_after") else {"run_count": run["run_count"]}),
-                **{_PINNED_RUN: {**run, "try_number": try_number}, ControlHubJobLink.xcom_key: link},
+                **{_PINNED_RUN: {**run, "try_number": try_number}},
+                **link_xcoms(self.task_instance, self.control_hub_conn_id, link),
             )
             log_selected_run(self.log, job, run, **run_selection)
         for name, value in run.items():

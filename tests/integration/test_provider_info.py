@@ -11,7 +11,7 @@ import pytest
 SHOWN = {
     "list": {"airflow-provider-streamsets"},
     "hooks": {"airflow_provider_streamsets.hooks.control_hub.ControlHubHook"},
-    "links": {"airflow_provider_streamsets.links.job.ControlHubJobLink"},
+    "links": {f"airflow_provider_streamsets.links.job.{name}" for name in ("ControlHubJobLink", "ControlHubRunLink")},
     "triggers": {"airflow_provider_streamsets.triggers.runs"},
     "widgets": {
         f"extra__streamsets__{name}"

@@ -47,7 +47,9 @@ def test_deferred_task_has_xcoms_and_link(airflow, frozen):
     link = f"{frozen.url}/sch/jobs/detail/{job_id}"
     assert airflow.xcom("system_batch", run_id, "run", "job_id") == job_id
     assert airflow.xcom("system_batch", run_id, "run", "run_count") == 4
-    assert airflow.links("system_batch", run_id, "run") == {"StreamSets job": link}
+    links = airflow.links("system_batch", run_id, "run")
+    assert links["StreamSets job"] == link
+    assert links["StreamSets run"].startswith(f"{airflow.url}/streamsets/run?dag_id=system_batch&")
     frozen.advance(600)
     assert wait_for_end(airflow, "system_batch", run_id) == "success"
     result = airflow.xcom("system_batch", run_id, "run")

@@ -47,7 +47,7 @@ def test_run_job_returns_metrics(finished_runs, sandbox):
     assert result["metrics_final"] is True
     assert finished.result("report") == 59700
     link = f"{sandbox.url}/sch/jobs/detail/{sandbox.job_id('Orders to warehouse')}"
-    assert finished.links("load_orders") == {"StreamSets job": link}
+    assert finished.links("load_orders")["StreamSets job"] == link
     assert [start["run_count"] for start in sandbox.starts("Orders to warehouse")] == [4]
 
 
@@ -68,7 +68,9 @@ def test_workerless_sensor_renders_templates_and_pushes_result(finished_runs, sa
     assert result["run_count"] == finished.result("start_snapshot")["run_count"]
     assert finished.result("report") == f"run {result['run_count']}: SUCCEEDED"
     link = f"{sandbox.url}/sch/jobs/detail/{sandbox.job_id('Suppliers snapshot')}"
-    assert finished.links("wait_for_snapshot") == {"StreamSets job": link}
+    links = finished.links("wait_for_snapshot")
+    assert links["StreamSets job"] == link
+    assert "/streamsets/run?dag_id=streamsets_wait_without_worker&" in links["StreamSets run"]
     assert finished.task("wait_for_snapshot")["pid"] is None
     assert finished.task("report")["pid"] is not None
 
@@ -83,7 +85,7 @@ def test_created_job_is_updated_upgraded_and_duplicated(finished_runs, sandbox):
     copies = finished.result("copy_job")
     assert len(set(copies)) == 2
     assert {job_id, *copies} == {job["job_id"] for job in finished.result("list_jobs")}
-    assert finished.links("create_job") == {"StreamSets job": f"{sandbox.url}/sch/jobs/detail/{job_id}"}
+    assert finished.links("create_job")["StreamSets job"] == f"{sandbox.url}/sch/jobs/detail/{job_id}"
 
 
 def test_reloaded_job_reads_all_records(finished_runs):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests_mock
 
+from airflow_provider_streamsets.links.job import CONNECTION_XCOM_KEY, ControlHubRunLink
 from tests.unit.fakes.single_job_hub import COUNTERS, HUB
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im9yZyJ9."
@@ -29,17 +30,22 @@ def http() -> Iterator[requests_mock.Mocker]:
         yield mocker
 
 
+PAGE_XCOM_KEYS = (CONNECTION_XCOM_KEY, ControlHubRunLink.xcom_key)
+
+
 class TaskInstance:
     """As much of a task instance as an operator uses."""
 
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
+        self.page_xcoms: dict[str, Any] = {}
+        """Those for the pages in Airflow's user interface, which tasks push since Airflow 3.1."""
         self.try_number = 1
         self.max_tries = 0
         self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "task", "run", -1
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
+        (self.page_xcoms if key in PAGE_XCOM_KEYS else self.xcoms)[key] = value
 
     def get_first_reschedule_date(self, context: Any) -> None:
         return None

@@ -58,7 +58,7 @@ class Runner:
         self.waited: timedelta | None = None
 
     def set(self, *, key: str, value: Any, **_: Any) -> None:
-        self.xcoms[key] = json.loads(json.dumps(value))
+        self.context["ti"].xcom_push(key, json.loads(json.dumps(value)))
 
     def get_one(self, *, key: str, **_: Any) -> Any:
         return self.xcoms.get(key)

@@ -690,6 +690,8 @@ def test_jobs_are_deleted_in_one_request(http, context):
     assert delete().execute(context) == ["a:org", "b:org"]
     assert hub.asked("deleteJobs") == [["a", "b"]]
     assert hub.latest == {}
+    # There is nothing left to link to.
+    assert context["ti"].xcoms["streamsets_job_link"] == ""
 
 
 def test_missing_job_counts_as_deleted(http, context):

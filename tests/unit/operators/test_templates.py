@@ -102,6 +102,12 @@ def test_pushes_instance_ids_and_link_before_wait(http, context):
     }
 
 
+def test_link_never_leads_to_instance_that_is_deleted(http, run, context):
+    hub_with(http, [succeeded()])
+    run(number_of_instances=1, delete_after_completion=True)
+    assert context["ti"].xcoms["streamsets_job_link"] == f"{HUB}/sch/jobs/detail/{TEMPLATE_ID}"
+
+
 def test_starts_number_of_instances_with_template_values(http, run):
     hub = hub_with(http)
     assert len(run(number_of_instances=3)["instances"]) == 3
