@@ -1,0 +1,4 @@
+import { mount } from "./preact.js";
+import { RunsPage } from "./runs.js";
+
+mount(RunsPage, {});
