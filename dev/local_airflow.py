@@ -88,6 +88,8 @@ class LocalAirflow:
     :param database: SQLAlchemy URL of an empty database, such as that of :mod:`dev.local_postgres`; by default SQLite
         in the home
     :param programs: folder with the program ``airflow``; by default that of this environment
+    :param users: roles by name of the users who log in with a password, first an admin, who calls the API in this
+        class; by default, every visitor is an admin
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class LocalAirflow:
         port: int | None = None,
         database: str | None = None,
         programs: Path = _BIN,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home
         self._program = str(programs / "airflow")
@@ -106,6 +109,8 @@ class LocalAirflow:
         self._processes: dict[str, psutil.Popen] = {}
         self._session = requests.Session()
         self._session.trust_env = False
+        self.passwords = {name: secrets.token_hex(16) for name in users or {}}
+        """Passwords by user name."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         self.environment = {
             **inherited,
@@ -115,7 +120,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not users),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -132,6 +137,11 @@ class LocalAirflow:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or sqlite_url(home),
             **(environment or {}),
         }
+        if users:
+            self.environment |= {
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+            }
 
     def __enter__(self) -> LocalAirflow:
         return self
@@ -147,6 +157,8 @@ class LocalAirflow:
         :param connections: connections to store in the database, in JSON, by id
         """
         self.home.mkdir(parents=True, exist_ok=True)
+        if self.passwords:
+            (self.home / "passwords.json").write_text(json.dumps(self.passwords), "utf-8")
         self.run_command("db", "migrate")
         if connections:
             self._import_connections(connections)
@@ -235,9 +247,21 @@ class LocalAirflow:
         return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
 
     def _log_in(self) -> None:
-        response = self._session.get(f"{self.url}/auth/token", timeout=10)
+        self._session.headers["Authorization"] = f"Bearer {self.token(next(iter(self.passwords), None))}"
+
+    def token(self, user: str | None = None) -> str:
+        """
+        Return an access token, for the header ``Authorization`` or a browser's cookie ``_token``.
+
+        :param user: name of one of the users; None without users
+        """
+        if user is None:
+            response = self._session.get(f"{self.url}/auth/token", timeout=10)
+        else:
+            body = {"username": user, "password": self.passwords[user]}
+            response = self._session.post(f"{self.url}/auth/token", json=body, timeout=10)
         response.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        return str(response.json()["access_token"])
 
     def api(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         """
@@ -272,11 +296,11 @@ class LocalAirflow:
             raise LocalAirflowError("\n".join(f"{e['filename']}: {e['stack_trace']}" for e in errors))
         return any(dag["dag_id"] == dag_id for dag in self.api("GET", "/dags", limit=100)["dags"])
 
-    def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+    def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
         """Wait until the DAG is parsed, unpause it, start a run without a logical date, and return its id."""
         wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._log_locations}", 180)
         self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
-        path, run_id = f"/dags/{dag_id}/dagRuns", f"manual__{time.time_ns()}"
+        path, run_id = f"/dags/{dag_id}/dagRuns", run_id or f"manual__{time.time_ns()}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         response = self._request("POST", path, body, {}, retries=_RETRIES)
         # A conflict means that an earlier attempt took effect despite its error.

@@ -8,11 +8,15 @@ private, so it needs neither a port nor a password. An existing PostgreSQL serve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess  # nosec B404 # runs only programs of this project
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from dev.local_airflow import sqlite_url
 
 # Debian and Ubuntu install the programs of each version here, outside the PATH.
 INSTALLATIONS = Path("/usr/lib/postgresql")
@@ -119,6 +123,18 @@ class LocalPostgres:
                 output.seek(0)
                 log = self._log.read_text(errors="replace") if self._log.exists() else ""
                 raise LocalPostgresError(f"'{program}' failed:\n{output.read().decode(errors='replace')}{log}")
+
+
+@contextlib.contextmanager
+def database_url(home: Path) -> Iterator[str]:
+    """Yield the SQLAlchemy URL of an empty database: in PostgreSQL if it is installed, else in SQLite in a folder."""
+    try:
+        server = LocalPostgres()
+    except LocalPostgresError:
+        yield sqlite_url(home)
+        return
+    with server:
+        yield server.url
 
 
 def _newest_programs(installations: Path) -> Path:

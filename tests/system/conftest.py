@@ -9,8 +9,8 @@ import pytest
 from cryptography.fernet import Fernet
 from xdist.scheduler import LoadScopeScheduling
 
-from dev.local_airflow import COMPONENTS, LocalAirflow, sqlite_url
-from dev.local_postgres import LocalPostgres, LocalPostgresError
+from dev.local_airflow import COMPONENTS, LocalAirflow
+from dev.local_postgres import database_url
 from dev.local_sandbox import SandboxProcess
 from tests.system.examples import FinishedDagRun, run_examples
 from tests.system.leaks import LeakDetector, encodings_of
@@ -78,13 +78,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def database(home: Path) -> Iterator[str]:
     """The URL of the database of the shared Airflow: PostgreSQL if installed, as many DAGs are too slow with SQLite."""
-    try:
-        server = LocalPostgres()
-    except LocalPostgresError:
-        yield sqlite_url(home)
-        return
-    with server:
-        yield server.url
+    with database_url(home) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

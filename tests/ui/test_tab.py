@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+from playwright.sync_api import Locator, Page, expect
+
+from tests.ui.scene import (
+    BULK,
+    DEFERRED,
+    FAILED,
+    MAPPED,
+    OTHER,
+    RUNNING,
+    SUCCEEDED,
+    Scene,
+    Task,
+    fact,
+    number,
+    run_of,
+)
+
+
+def show(page: Page, scene: Scene, task: Task, state: str) -> Locator:
+    """Open the tab of a task that has a state, and return the view of its run."""
+    page.goto(scene.wait_for(task, state).tab)
+    return run_of(page, task.job)
+
+
+def expect_plots(run: Locator, source: str | re.Pattern[str]) -> None:
+    for title in ("Records over time", "Throughput over time"):
+        expect(run.get_by_role("img", name=title)).to_be_visible(timeout=60_000)
+    expect(run.get_by_text(source).first).to_be_visible()
+
+
+def test_tab_is_offered_on_task_page(page, scene):
+    page.goto(scene.wait_for(DEFERRED, "deferred").page)
+    page.get_by_role("link", name="StreamSets").or_(page.get_by_role("tab", name="StreamSets")).first.click()
+    expect(run_of(page, DEFERRED.job)).to_be_visible()
+
+
+def test_deferred_task_shows_run(page, scene):
+    run = show(page, scene, DEFERRED, "deferred")
+    expect(run).to_contain_text("Running")
+    expect(run.get_by_text("refreshes by itself")).to_be_visible()
+    expect(fact(run, "Status in Control Hub")).to_have_text("ACTIVE/GREEN")
+    expect(fact(run, "Pipeline")).to_contain_text("Orders to warehouse, version 2")
+    expect(fact(run, "Engine")).to_contain_text("sdc-prod.example.com")
+    expect_plots(run, "Time series of Control Hub")
+    parameters = run.get_by_role("table", name="Parameters of the job as it is now, with those of the task")
+    expect(parameters.get_by_role("row", name="SOURCE_DIR /data/in")).to_be_visible()
+    events = run.get_by_role("table", name="Events of the run in Control Hub")
+    expect(events.get_by_role("row", name=re.compile("Job started"))).to_be_visible()
+    earlier = run.get_by_role("table", name="3 earlier runs of this job")
+    expect(earlier.get_by_role("row")).to_have_count(4)
+    failed = earlier.get_by_role("row").filter(has=page.get_by_role("rowheader", name="2", exact=True))
+    expect(failed).to_contain_text("Failed")
+    expect(failed).to_contain_text("21,000")
+
+
+def test_links_lead_to_control_hub(page, scene, sandbox):
+    run = show(page, scene, DEFERRED, "deferred")
+    job = run.get_by_role("heading").get_by_role("link", name=DEFERRED.job)
+    expect(job).to_have_attribute("href", f"{sandbox.url}/sch/jobs/detail/{sandbox.job_id(DEFERRED.job)}")
+    expect(job).to_have_attribute("target", "_blank")
+    expect(job).to_have_attribute("rel", re.compile("noopener"))
+    assert requests.get(job.get_attribute("href"), timeout=10).ok
+
+
+@pytest.mark.parametrize(("task", "state"), [(RUNNING, "running"), (DEFERRED, "deferred")], ids=["worker", "deferred"])
+def test_active_run_is_live(page, scene, task, state):
+    run = show(page, scene, task, state)
+    expect(run).to_contain_text("Running")
+    counts = {name: fact(run, name) for name in ("Records in", "Records out")}
+    first = {name: number(count) for name, count in counts.items()}
+    for name, count in counts.items():
+        expect(count).not_to_have_text(f"{first[name]:,}")
+        assert number(count) > first[name]
+
+
+def test_run_without_time_series_shows_observed_values(page, scene):
+    run = show(page, scene, RUNNING, "running")
+    expect_plots(run, re.compile("What the task logged while it waited|What this page has seen"))
+
+
+def test_succeeded_task_shows_final_counts(page, scene):
+    run = show(page, scene, SUCCEEDED, "success")
+    expect(run).to_contain_text("Succeeded")
+    for name, count in (("Records in", "12,000"), ("Records out", "11,988"), ("Error records", "12")):
+        expect(fact(run, name)).to_have_text(count)
+    expect(fact(run, "Finished").get_by_role("time")).to_be_visible()
+    expect(run.get_by_text("refreshes by itself")).to_be_hidden()
+    expect(run.get_by_role("button", name=re.compile("Stop|Acknowledge"))).to_have_count(0)
+
+
+def test_failed_task_shows_error_and_stages(page, scene):
+    run = show(page, scene, FAILED, "failed")
+    expect(run).to_contain_text("Failed")
+    expect(run.get_by_text(re.compile("JDBC_34 - Query failed to execute.*column 'address_2'")).first).to_be_visible()
+    stages = run.get_by_role("table", name="Records and errors of each stage")
+    expect(stages.get_by_role("row", name="JdbcMultitable_01 0 18,000 0 0")).to_be_visible()
+    expect(stages.get_by_role("row", name="JDBCProducer_01 Errors 18,000 17,640 360 72")).to_be_visible()
+
+
+@pytest.mark.parametrize("task", MAPPED, ids=lambda task: task.job)
+def test_mapped_task_shows_its_own_run(page, scene, task):
+    run = show(page, scene, task, "success")
+    expect(run).to_contain_text("Succeeded")
+    region = task.job.rpartition(" ")[2].lower()
+    expect(run.get_by_role("row", name=f"REGION {region}")).to_be_visible()
+
+
+def test_bulk_task_lists_runs(page, scene):
+    page.goto(scene.wait_for(BULK, "deferred").tab)
+    table = page.get_by_role("table", name="Runs of this task")
+    expect(table.get_by_role("row")).to_have_count(4)
+    expect(page.get_by_role("article")).to_have_count(0)
+    table.get_by_role("button", name="Payments Europe").click()
+    expect(run_of(page, "Payments Europe")).to_contain_text("Running")
+    table.get_by_role("button", name="Payments Asia").click()
+    expect(run_of(page, "Payments Asia")).to_be_visible()
+    expect(run_of(page, "Payments Europe")).to_have_count(0)
+    page.reload()
+    expect(run_of(page, "Payments Asia")).to_be_visible()
+
+
+def test_task_of_other_provider_has_no_run(page, scene):
+    page.goto(scene.wait_for(OTHER, "success").tab)
+    expect(page.get_by_text("This task has no StreamSets run.")).to_be_visible()
+
+
+def test_standalone_page_shows_run(page, scene):
+    page.goto(scene.wait_for(DEFERRED, "deferred").standalone_page)
+    run = run_of(page, DEFERRED.job)
+    expect(run).to_contain_text("Running")
+    expect_plots(run, "Time series of Control Hub")
