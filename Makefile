@@ -66,7 +66,7 @@ format: venv  ## Format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: test-fast test-airflow-2 test-system  ## Run all tests
+test: test-fast test-airflow-2 test-system test-ui  ## Run all tests
 
 # Slow files with few tests run first, so that all workers finish at the same time. Some tests wait: three workers keep
 # two cores busy.
@@ -85,6 +85,11 @@ test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest suppor
 test-system: venv  ## Run the system tests on a real Airflow
 	$(BIN)/python -m pytest -n 2 tests/system
 
+# Skipped without Debian's package chromium.
+.PHONY: test-ui
+test-ui: venv  ## Run the tests in a browser; SCREENSHOTS=docs/images saves the pictures of the documentation
+	$(BIN)/python -m pytest tests/ui $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
+
 .PHONY: coverage
 coverage: venv  ## Measure the coverage of the unit, contract and integration tests
 	$(BIN)/python -m pytest --cov --cov-report=term tests/unit tests/contract tests/integration
@@ -100,6 +105,10 @@ bench-waiting: venv  ## Measure the cost of waiting for up to 10,000 runs
 .PHONY: bench-triggerer
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer with PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer
+
+.PHONY: bench-pages
+bench-pages: venv  ## Measure the page of all runs with 5,000 waiting runs
+	$(BIN)/python -m tests.benchmarks.pages
 
 .PHONY: bench-imports
 bench-imports: venv  ## Measure the import cost of all operators and sensors
