@@ -90,12 +90,17 @@ def create_app(
     if variants is not None and not isinstance(variants, Variants):
         variants = Variants().changed(dict(variants))
     settings = initial_settings(state, seed, clock, variants, time_scale)
-    with clock.hold(settings.created_at):
-        backend = ControlHubBackend(
+
+    def new_backend() -> ControlHubBackend:
+        return ControlHubBackend(
             seed, clock, Variants().changed(settings.variants), settings.time_scale, settings.key
         )
+
+    with clock.hold(settings.created_at):
+        backend = new_backend()
     app = FastAPI(title="Control Hub sandbox", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.context = AppContext(backend, credential or issue_credential(seed.organization.id))
+    context = AppContext(backend, credential or issue_credential(seed.organization.id), new_backend)
+    app.state.context = context
     app.state.api_routes = []
     for router in ROUTERS:
         app.include_router(router)
@@ -104,12 +109,13 @@ def create_app(
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, _handle_unexpected_error)
     if state is not None:
-        app.add_middleware(JournalMiddleware, state=state, backend=backend)
-    app.add_middleware(AuthMiddleware, context=app.state.context)
-    app.add_middleware(FaultMiddleware, context=app.state.context)
+        app.add_middleware(JournalMiddleware, state=state, context=context)
+    app.add_middleware(AuthMiddleware, context=context)
+    app.add_middleware(FaultMiddleware, context=context)
     if state is not None:
-        replay(app, state, backend, app.state.context.credential)
-    app.state.context.faults = faults or FaultRules()
+        replay(app, state, context)
+    context.initial_faults = faults or FaultRules()
+    context.faults = context.initial_faults.copy()
     return app
 
 

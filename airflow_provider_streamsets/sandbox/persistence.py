@@ -30,10 +30,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_streamsets import __version__
-from airflow_provider_streamsets.sandbox.api.requests import read_body, replay_body
+from airflow_provider_streamsets.sandbox.api.requests import AppContext, read_body, replay_body
 from airflow_provider_streamsets.sandbox.api.responses import error_response
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
-from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
 from airflow_provider_streamsets.sandbox.backend.credentials import CALLER_HEADER, Credential
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
@@ -257,13 +256,13 @@ class JournalMiddleware:
 
     :param app: the wrapped application.
     :param state: the state file.
-    :param backend: the simulated Control Hub.
+    :param context: holds the simulated Control Hub.
     """
 
-    def __init__(self, app: ASGIApp, state: StateFile, backend: ControlHubBackend) -> None:
+    def __init__(self, app: ASGIApp, state: StateFile, context: AppContext) -> None:
         self._app = app
         self._state = state
-        self._backend = backend
+        self._context = context
         self._lock = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -280,7 +279,7 @@ class JournalMiddleware:
             response.append(message)
 
         async with self._lock:
-            with self._backend.clock.hold() as now:
+            with self._context.backend.clock.hold() as now:
                 try:
                     self._state.append(_to_record(scope, body, now))
                 except OSError as error:
@@ -288,28 +287,27 @@ class JournalMiddleware:
                     rejection = error_response(ApiError(500, "SANDBOX_500", "The state file cannot be written."))
                     await rejection(scope, receive, store)
                 else:
-                    self._backend.run_due()
+                    self._context.backend.run_due()
                     await self._app(scope, replay_body(body, receive), store)
         for message in response:
             await send(message)
 
 
-def replay(app: FastAPI, state: StateFile, backend: ControlHubBackend, credential: Credential) -> None:
+def replay(app: FastAPI, state: StateFile, context: AppContext) -> None:
     """
     Replay the requests of the state file.
 
     :param app: the application, in its initial state.
     :param state: the state file.
-    :param backend: the simulated Control Hub.
-    :param credential: the credential that the application accepts.
+    :param context: the state of the application.
     """
 
     async def replay_all() -> None:
         for record in state.records:
-            with backend.clock.hold(record.time), contextlib.suppress(Exception):
+            with context.backend.clock.hold(record.time), contextlib.suppress(Exception):
                 # A request that failed halfway fails at the same point again.
-                backend.run_due()
-                await app(_to_scope(record, credential), replay_body(record.body, _receive_disconnect), _discard)
+                context.backend.run_due()
+                await app(_to_scope(record, context.credential), replay_body(record.body, _receive_disconnect), _discard)
         state.records.clear()
 
     asyncio.run(replay_all())

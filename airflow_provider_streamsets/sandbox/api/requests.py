@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Any, cast
 
@@ -44,12 +44,30 @@ class RequestLog:
 
 @dataclass
 class AppContext:
-    """The state of an application."""
+    """
+    The state of an application.
+
+    :param backend: the simulated Control Hub; another one after a reset.
+    :param credential: the accepted credential.
+    :param new_backend: creates a backend in its initial state.
+    :param requests: the request log.
+    :param faults: the fault rules.
+    :param initial_faults: the fault rules after a reset.
+    """
 
     backend: ControlHubBackend
     credential: Credential
+    new_backend: Callable[[], ControlHubBackend]
     requests: RequestLog = field(default_factory=RequestLog)
     faults: FaultRules = field(default_factory=FaultRules)
+    initial_faults: FaultRules = field(default_factory=FaultRules)
+
+    def reset(self) -> None:
+        """Return to the initial state, which depends on the current time only."""
+        self.backend.clock.reset()
+        self.backend = self.new_backend()
+        self.requests.clear()
+        self.faults = self.initial_faults.copy()
 
 
 def get_context(request: Request) -> AppContext:

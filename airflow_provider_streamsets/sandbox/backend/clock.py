@@ -29,6 +29,7 @@ class Clock:
 
     def __init__(self, *, frozen_at: int | None = None, source: Callable[[], int] = wall_clock_ms) -> None:
         self._source = source
+        self._initially_frozen_at = frozen_at
         self._frozen_at = frozen_at
         self._skew_ms = 0
         self._hold_at: int | None = None
@@ -86,6 +87,11 @@ class Clock:
             self._skew_ms += to_ms - now
         else:
             self._frozen_at = to_ms
+
+    def reset(self) -> None:
+        """Undo all changes of the clock. The time may go back, so nothing may refer to later times any more."""
+        self._frozen_at = self._initially_frozen_at
+        self._skew_ms = 0
 
     def advance(self, seconds: float) -> None:
         """

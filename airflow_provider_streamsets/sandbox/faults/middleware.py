@@ -79,14 +79,18 @@ class FaultMiddleware:
         # Read the complete request first: its processing must not depend on how long the client waits.
         body = await read_body(receive)
         if body is not None:
-            await _HANDLERS[rule.fault](rule, _FaultedRequest(self._app, scope, body, receive, send))
+            await _HANDLERS[rule.fault](rule, _FaultedRequest(self._app, self._context, scope, body, receive, send))
 
 
 class _FaultedRequest:
     """A request to which a fault applies."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, app: ASGIApp, context: AppContext, scope: Scope, body: bytes, receive: Receive, send: Send
+    ) -> None:
         self._app = app
+        self._context = context
+        self._backend = context.backend
         self._scope = scope
         self._request = body
         self._receive = receive
@@ -104,7 +108,10 @@ class _FaultedRequest:
             else:
                 chunks.append(message.get("body", b""))
 
-        await self._app(self._scope, replay_body(self._request, self._receive), store)
+        # A request that was delayed must not change the sandbox after a reset.
+        was_reset = self._context.backend is not self._backend
+        app = _reject_after_reset if was_reset else self._app
+        await app(self._scope, replay_body(self._request, self._receive), store)
         self.body = b"".join(chunks)
         # The length of a streamed response is known now.
         headers = MutableHeaders(raw=list(self.start["headers"]))
@@ -131,6 +138,11 @@ class _FaultedRequest:
         end(transport)
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+async def _reject_after_reset(scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(ApiError(500, "SANDBOX_500", "The sandbox was reset before it processed the request"))
+    await response(scope, receive, send)
 
 
 def _close(transport: asyncio.Transport) -> None:

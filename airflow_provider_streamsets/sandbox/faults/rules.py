@@ -167,6 +167,19 @@ class FaultRules:
             self._hits.append(hit)
         return selected
 
+    @property
+    def rules(self) -> list[FaultRule]:
+        """The rules."""
+        return [tally.rule for tally in self._tallies]
+
+    def add(self, rules: Sequence[FaultRule]) -> None:
+        """Add rules after the others, which keep their counts."""
+        self._tallies += [_Tally(rule) for rule in rules]
+
+    def copy(self) -> FaultRules:
+        """Return the same rules, without counts."""
+        return FaultRules(self.rules, self._seed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the rules with their numbers of matches and hits, and the latest hits."""
         rules = [{**tally.rule.model_dump(), "matched": tally.matched, "hit": tally.hit} for tally in self._tallies]

@@ -243,6 +243,16 @@ def test_restart_restores_upgrade_successor(sandbox):
     assert sandbox.get(f"{JR}/job/{sandbox.id('Old logs')}")["currentJobStatus"]["runCount"] == 2
 
 
+def test_restart_restores_reset(sandbox):
+    _run_scenario(sandbox)
+    sandbox.post(f"{ADMIN}/reset")
+    sandbox.do("Quick check", "start")
+    before = sandbox.snapshot()
+    sandbox.restart()
+    assert sandbox.snapshot() == before
+    assert [start["job_name"] for start in before["starts"]] == ["Quick check"]
+
+
 def test_read_only_requests_are_not_recorded(sandbox):
     length = sandbox.path.stat().st_size
     served = {route.path for route in sandbox.app.state.api_routes if "POST" in route.methods}

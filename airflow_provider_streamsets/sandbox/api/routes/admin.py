@@ -1,4 +1,4 @@
-"""Admin routes of the sandbox under ``/sandbox/v1``: clock, variants, faults and logs."""
+"""Admin routes of the sandbox under ``/sandbox/v1``: clock, variants, reset, faults and logs."""
 
 from __future__ import annotations
 
@@ -115,6 +115,15 @@ async def change_clock(request: Request, backend: Backend) -> Response:
     return json_response({"now": clock.now(), "frozen": clock.frozen})
 
 
+@router.post("/reset", **route_spec(_CLOCK))
+async def reset(request: Request) -> Response:
+    """Reset jobs, clock, variants, faults and logs to the state after the start of the sandbox."""
+    context = get_context(request)
+    context.reset()
+    clock = context.backend.clock
+    return json_response({"now": clock.now(), "frozen": clock.frozen})
+
+
 @router.post("/variants", **route_spec(OBJECT, body=VariantChanges, errors=(400,)))
 async def change_variants(request: Request, backend: Backend) -> Response:
     """Change the given variants."""
@@ -160,6 +169,17 @@ async def replace_faults(request: Request) -> Response:
     except SeedError as error:
         raise bad_request(str(error)) from None
     return json_response(get_context(request).faults.to_dict())
+
+
+@router.post("/faults", **route_spec(_RULES, body=FAULT_RULES, errors=(400,)))
+async def add_faults(request: Request) -> Response:
+    """Add fault rules after the others, which keep their counts. The seed remains the same."""
+    faults = get_context(request).faults
+    try:
+        faults.add(parse_faults(await read_json(request)).rules)
+    except SeedError as error:
+        raise bad_request(str(error)) from None
+    return json_response(faults.to_dict())
 
 
 @router.delete("/faults", **route_spec(_RULES))

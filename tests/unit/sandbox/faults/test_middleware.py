@@ -87,6 +87,19 @@ def test_late_request_returns_504_before_processing(hub):
     assert len(hub.get("/sandbox/v1/starts")) == 1
 
 
+def test_delayed_request_is_not_processed_after_reset(hub, monkeypatch):
+    async def reset_meanwhile(seconds: float) -> None:
+        hub.app.state.context.reset()
+
+    monkeypatch.setattr("airflow_provider_streamsets.sandbox.faults.middleware.asyncio.sleep", reset_meanwhile)
+    put(hub, {"path": "*/start", "fault": "late"})
+    assert hub.do("Quick check", "start").status_code == 504
+    put(hub, {"path": "*/start", "fault": "delay"})
+    response = hub.do("Quick check", "start")
+    assert (response.status_code, "was reset" in response.text) == (500, True)
+    assert hub.get("/sandbox/v1/starts") == []
+
+
 @pytest.mark.parametrize("fault", ["reset_after", "truncated"])
 def test_missing_transport_fails_after_processing(hub, fault):
     put(hub, {"path": "*/start", "fault": fault})

@@ -94,6 +94,16 @@ def test_admin_routes_replace_and_remove_rules(hub, caplog):
     assert hub.http.get(COUNT).json()["count"] > 0
 
 
+def test_added_rule_keeps_counts_of_others(hub):
+    put(hub, {"path": COUNT, "fault": "html", "times": 1}, seed=4)
+    assert hub.http.get(COUNT).headers["Content-Type"].startswith("text/html")
+    added = hub.http.post(FAULTS, json={"rules": [{"path": COUNT, "fault": "server_error", "times": 1}]}).json()
+    assert (added["seed"], [rule["hit"] for rule in added["rules"]]) == (4, [1, 0])
+    assert [hub.http.get(COUNT).status_code for _ in range(2)] == [500, 200]
+    assert hub.http.post(FAULTS, json={"rules": [{"path": COUNT, "fault": "nope"}]}).status_code == 400
+    assert len(hub.get(FAULTS)["rules"]) == 2
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
