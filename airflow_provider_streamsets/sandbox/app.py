@@ -92,9 +92,7 @@ def create_app(
     settings = initial_settings(state, seed, clock, variants, time_scale)
 
     def new_backend() -> ControlHubBackend:
-        return ControlHubBackend(
-            seed, clock, Variants().changed(settings.variants), settings.time_scale, settings.key
-        )
+        return ControlHubBackend(seed, clock, Variants().changed(settings.variants), settings.time_scale, settings.key)
 
     with clock.hold(settings.created_at):
         backend = new_backend()

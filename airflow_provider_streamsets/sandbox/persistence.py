@@ -307,7 +307,9 @@ def replay(app: FastAPI, state: StateFile, context: AppContext) -> None:
             with context.backend.clock.hold(record.time), contextlib.suppress(Exception):
                 # A request that failed halfway fails at the same point again.
                 context.backend.run_due()
-                await app(_to_scope(record, context.credential), replay_body(record.body, _receive_disconnect), _discard)
+                await app(
+                    _to_scope(record, context.credential), replay_body(record.body, _receive_disconnect), _discard
+                )
         state.records.clear()
 
     asyncio.run(replay_all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dev.local_sandbox import SandboxProcess
-from tests.documentation import ROOT, is_test, page_blocks, write_dags
+from tests.documentation import EXAMPLES, ROOT, is_test, page_blocks, write_dags
+from tests.kit_plugin import OPTIONS
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -39,8 +41,10 @@ def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callab
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
     write_dags(home / "dags")
-    ((_, tests),) = ((page, code) for page, code in page_blocks("python") if is_test(code))
-    (home / "test_orders.py").write_text(tests, "utf-8")
+    tests = [code for _, code in page_blocks("python") if is_test(code)]
+    for number, code in enumerate(tests, 1):
+        (home / f"test_block_{number}.py").write_text(code, "utf-8")
+    (home / "example_dags").symlink_to(EXAMPLES)
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
         "AIRFLOW_HOME": str(home),
@@ -50,9 +54,14 @@ def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callab
         "PYTHONPATH": str(ROOT),
     }
 
-    def run(program: str, *arguments: str) -> str:
+    def run(program: str, *arguments: str, **variables: str) -> str:
         done = subprocess.run(
-            [str(BIN / program), *arguments], env=environment, cwd=home, capture_output=True, text=True, check=False
+            [str(BIN / program), *arguments],
+            env={**environment, **variables},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -77,4 +86,17 @@ def test_documented_dags_run_with_and_without_logical_date(run, hub):
 
 
 def test_documented_tests_pass(run):
-    assert "2 passed" in run("python", "-m", "pytest", "-p", "no:cacheprovider", "test_orders.py")
+    # They need no connection but that of the kit.
+    variables = {"AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES), "AIRFLOW_CONN_STREAMSETS_DEFAULT": ""}
+    output = run("python", "-m", "pytest", "-p", "no:cacheprovider", *OPTIONS, **variables)
+    assert f"{len(_documented_tests())} passed" in output
+
+
+def test_first_documented_test_has_five_lines():
+    code = next(code for _, code in page_blocks("python") if is_test(code))
+    assert len([line for line in code.splitlines() if line]) == 5
+
+
+def _documented_tests() -> list[str]:
+    code = "\n".join(code for _, code in page_blocks("python") if is_test(code))
+    return re.findall(r"^def (test_\w+)", code, re.MULTILINE)
