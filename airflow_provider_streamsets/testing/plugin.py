@@ -198,11 +198,12 @@ class _Sandboxes:
     def _start(self, key: str, seed: Path | str | Mapping[str, Any] | None) -> None:
         from airflow_provider_streamsets.testing.sandbox_process import SandboxError, SandboxProcess
 
+        path = None
         if isinstance(seed, Mapping):
             path = self._folder / f"seed_{len(self._processes) + len(self._errors)}.json"
             path.write_text(key, "utf-8")
-        else:
-            path = Path(seed) if seed else None
+        elif seed:
+            path = Path(seed)
         try:
             process = SandboxProcess(seed=path, time_scale=self._time_scale)
             self._processes[key] = self._exits.enter_context(process)
