@@ -1,4 +1,4 @@
-"""Saves the pictures of the documentation with the option ``--screenshots``."""
+"""Makes the pictures of the documentation; the option ``--screenshots`` names their folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from playwright.sync_api import expect
 
 from tests.ui.scene import DEFERRED, FAILED, MANY, Task, run_of
 
+# Tall enough for the plots.
+SIZE = {"width": 1366, "height": 1000}
+
 
 @pytest.fixture
-def folder(request) -> Path:
-    folder = request.config.getoption("--screenshots", default=None)
-    if folder is None:
-        pytest.skip("The option --screenshots is not set.")
+def folder(request, tmp_path) -> Path:
+    folder: Path = request.config.getoption("--screenshots", default=None) or tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -28,10 +29,11 @@ def folder(request) -> Path:
     ],
 )
 def test_picture_of_tab(open_page, scene, folder, task: Task, state, color_scheme, name):
-    page = open_page(color_scheme=color_scheme)
+    page = open_page(color_scheme=color_scheme, size=SIZE)
     page.goto(scene.wait_for(task, state).tab)
     expect(run_of(page, task.job).get_by_role("img", name="Records over time")).to_be_visible(timeout=60_000)
     page.screenshot(path=folder / f"{name}.png", animations="disabled")
+    assert (folder / f"{name}.png").stat().st_size > 10_000
 
 
 def test_picture_of_page(page, scene, folder):
