@@ -200,8 +200,9 @@ def test_untrusted_certificate_needs_ca_file(tmp_path):
 
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
-def test_slow_response_times_out_except_archive(tmp_path, monkeypatch, is_tls):
-    arguments, verify = (), True
+def test_slow_response_times_out_except_archive(tmp_path, is_tls):
+    arguments: tuple[str, ...] = ()
+    verify: bool | str = True
     if is_tls:
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
@@ -210,9 +211,8 @@ def test_slow_response_times_out_except_archive(tmp_path, monkeypatch, is_tls):
         certificate.cert_chain_pems[0].write_to_path(cert)
         certificate.private_key_pem.write_to_path(key)
         arguments, verify = ("--tls-cert", str(cert), "--tls-key", str(key)), str(ca)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca))
     options = {"verify": verify, "timeout": (5, 0.5), "max_attempts": 1, "sleep": None}
-    with SandboxProcess(*arguments) as sandbox, client_of(sandbox, **options) as client:
+    with SandboxProcess(*arguments, verify=verify) as sandbox, client_of(sandbox, **options) as client:
         job = client.jobs.find_by_name("Orders to warehouse")
         sandbox.set_faults({"path": "*", "fault": "drip", "seconds": 4})
         began = time.monotonic()

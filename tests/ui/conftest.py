@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,9 @@ def contexts(browser: Browser, airflow: LocalAirflow, tokens: dict[str, str]) ->
     return contexts
 
 
-@pytest.fixture
-def open_page(contexts: dict[str | None, BrowserContext], airflow: LocalAirflow) -> Iterator[OpenPage]:
-    """Opens a page of a user; None is an anonymous one. At the end, no page may have had an error."""
+@contextmanager
+def opener(contexts: dict[str | None, BrowserContext], url: str) -> Iterator[OpenPage]:
+    """Return a function that opens pages. At the end, all are closed, and none of them may have had an error."""
     pages, errors = [], []
 
     def check_message(message: ConsoleMessage) -> None:
@@ -136,14 +137,13 @@ def open_page(contexts: dict[str | None, BrowserContext], airflow: LocalAirflow)
             errors.append(message.text)
 
     def check_host(request: Request) -> None:
-        if not request.url.startswith((airflow.url, "data:", "blob:")):
+        if not request.url.startswith((url, "data:", "blob:")):
             errors.append(f"{request.url} is of another host")
 
-    def open_page(user: str | None = "admin", color_scheme: str = "light", size: dict[str, int] = SIZE) -> Page:
+    def open_page(user: str | None = "admin") -> Page:
         page = contexts[user].new_page()
         pages.append(page)
-        page.emulate_media(color_scheme=color_scheme)
-        page.set_viewport_size(size)
+        page.emulate_media(color_scheme="light")
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", check_message)
         page.on("request", check_host)
@@ -153,6 +153,20 @@ def open_page(contexts: dict[str | None, BrowserContext], airflow: LocalAirflow)
     for page in pages:
         page.close()
     assert not errors
+
+
+@pytest.fixture
+def open_page(contexts: dict[str | None, BrowserContext], airflow: LocalAirflow) -> Iterator[OpenPage]:
+    """Opens a page of a user; None is an anonymous one."""
+    with opener(contexts, airflow.url) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def open_shared_page(contexts: dict[str | None, BrowserContext], airflow: LocalAirflow) -> Iterator[OpenPage]:
+    """Opens a page for several tests: to load one takes seconds."""
+    with opener(contexts, airflow.url) as open_page:
+        yield open_page
 
 
 @pytest.fixture

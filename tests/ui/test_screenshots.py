@@ -29,7 +29,9 @@ def folder(request, tmp_path) -> Path:
     ],
 )
 def test_picture_of_tab(open_page, scene, folder, task: Task, state, color_scheme, name):
-    page = open_page(color_scheme=color_scheme, size=SIZE)
+    page = open_page()
+    page.set_viewport_size(SIZE)
+    page.emulate_media(color_scheme=color_scheme)
     page.goto(scene.wait_for(task, state).tab)
     expect(run_of(page, task.job).get_by_role("img", name="Records over time")).to_be_visible(timeout=60_000)
     page.screenshot(path=folder / f"{name}.png", animations="disabled")
