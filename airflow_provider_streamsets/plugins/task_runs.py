@@ -33,7 +33,7 @@ MAX_TASKS = 20_000
 """Maximum number of tasks that are read at once; the newest ones."""
 
 _RESULT_KEYS = ("return_value", "result", "results")
-_KEYS = (CONNECTION_XCOM_KEY, "job_id", "job_ids", "run_count", "run_counts", *_RESULT_KEYS)
+_KEYS = ("job_id", "job_ids", "run_count", "run_counts", *_RESULT_KEYS)
 _CONNECTION_PARAMETER = "control_hub_conn_id"
 _WAITING_STATES = ("running", "deferred", "up_for_reschedule", "restarting")
 # States of a task that Airflow resumes after a deferral; others in these states have not started their try.
@@ -211,6 +211,7 @@ def _marked() -> Any:
         select(
             XComModel.dag_run_id,
             XComModel.timestamp,
+            XComModel.value,
             *(getattr(TaskInstance, name) for name in _FIELDS),
         )
         .join(TaskInstance, is_same[0] & is_same[1] & is_same[2] & is_same[3])
@@ -220,23 +221,25 @@ def _marked() -> Any:
 
 def _read(marked: Any, *, use_backend: bool) -> list[TaskRuns]:
     found = marked.subquery()
-    query = (
-        select(*(found.c[name] for name in _FIELDS), XComModel.key, XComModel.value)
-        .select_from(found)
-        .join(
-            XComModel,
-            (XComModel.dag_run_id == found.c.dag_run_id)
-            & (XComModel.task_id == found.c.task_id)
-            & (XComModel.map_index == found.c.map_index),
-        )
-        .where(XComModel.key.in_(_KEYS))
-        .order_by(found.c.timestamp.desc())
+    values = select(XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, XComModel.key, XComModel.value).join(
+        found,
+        (XComModel.dag_run_id == found.c.dag_run_id)
+        & (XComModel.task_id == found.c.task_id)
+        & (XComModel.map_index == found.c.map_index),
     )
-    xcoms: dict[tuple[Any, ...], dict[str, Any]] = {}
+    parse = _deserialize if use_backend else _unchanged
+    tasks: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    xcoms: dict[tuple[int, str, int], dict[str, Any]] = {}
     with create_session() as session:
-        for *fields, key, value in session.execute(query):
-            xcoms.setdefault(tuple(fields), {})[key] = _deserialize(value) if use_backend else value
-    return [_task_runs(dict(zip(_FIELDS, fields, strict=True)), values) for fields, values in xcoms.items()]
+        for dag_run_id, _, conn_id, *fields in session.execute(marked):
+            task = dict(zip(_FIELDS, fields, strict=True))
+            own = xcoms[dag_run_id, task["task_id"], task["map_index"]] = {CONNECTION_XCOM_KEY: parse(conn_id)}
+            tasks.append((task, own))
+        for dag_run_id, task_id, map_index, key, value in session.execute(values.where(XComModel.key.in_(_KEYS))):
+            # A task can have started between the two queries.
+            if (own_xcoms := xcoms.get((dag_run_id, task_id, map_index))) is not None:
+                own_xcoms[key] = parse(value)
+    return [_task_runs(task, own) for task, own in tasks]
 
 
 def _task_runs(fields: Mapping[str, Any], xcoms: Mapping[str, Any]) -> TaskRuns:
@@ -252,6 +255,10 @@ def _task_runs(fields: Mapping[str, Any], xcoms: Mapping[str, Any]) -> TaskRuns:
         run_counts=run_counts,
         results=_results(xcoms, run_counts),
     )
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 class _StoredValue:

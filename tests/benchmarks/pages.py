@@ -37,10 +37,11 @@ _LIMIT = 1.0
 """Seconds."""
 _CONN_ID = "streamsets_bench"
 _RENDERED = {"control_hub_conn_id": _CONN_ID}
+_LIST = "/api/runs"
 _REQUESTS = {
-    "first 50 runs": ("/api/runs", {}),
-    "page 50 of the waiting runs": ("/api/runs", {"state": "waiting", "offset": 2500}),
-    "runs of a job by name": ("/api/runs", {"job": "Job 17"}),
+    "first 50 runs": (_LIST, {}),
+    "page 50 of the waiting runs": (_LIST, {"state": "waiting", "offset": 2500}),
+    "runs of a job by name": (_LIST, {"job": "Job 17"}),
     "health": ("/api/health", {}),
 }
 
@@ -85,10 +86,10 @@ def main() -> int:
                 again.append(_ask(client, environment, path, query))
             seconds, requests = (statistics.median(values) for values in zip(*first, strict=True))
             seconds_again, requests_again = (statistics.median(values) for values in zip(*again, strict=True))
-            is_met = is_met and seconds <= _LIMIT and requests <= limit
+            is_met = is_met and (seconds <= _LIMIT or path != _LIST) and requests <= limit
             table.add_row(name, f"{seconds:.2f}", f"{seconds_again:.2f}", f"{requests:.0f}", f"{requests_again:.0f}")
     console = Console(highlight=False)
-    console.print(f"{_RUNS:,} waiting runs, {_ENDED:,} ended ones. Goals: {_LIMIT:g} s, {limit} requests.")
+    console.print(f"{_RUNS:,} waiting runs, {_ENDED:,} ended ones. Goals: {limit} requests; lists in {_LIMIT:g} s.")
     console.print(table)
     return 0 if is_met else 1
 
