@@ -43,9 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests without a browser; run those last that need all that the others have caused."""
+    """Skip the tests without a browser. Tests that need no DAG run come first, those that need all traces last."""
+    order = {"test_connection.py": -1, "test_screenshots.py": 1, "test_secrets.py": 1}
     own = [item for item in items if HERE in item.path.parents]
-    own.sort(key=lambda item: item.path.name in {"test_screenshots.py", "test_secrets.py"})
+    own.sort(key=lambda item: order.get(item.path.name, 0))
     items[:] = [item for item in items if HERE not in item.path.parents] + own
     for item in own:
         item.add_marker(pytest.mark.system)
@@ -79,7 +80,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture(scope="session")
 def airflow(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """An Airflow with an admin, and a viewer who may not read all DAGs."""
+    """An Airflow with an admin, a viewer who may not read all DAGs, and a run of each DAG."""
     home = tmp_path_factory.mktemp("airflow")
     dags, config = home / "dags", home / "config"
     shutil.copytree(HERE / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -98,14 +99,13 @@ def airflow(sandbox: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -
         LocalAirflow(home, dags, environment, database=database, users=USERS) as running,
     ):
         running.start(connections={CONNECTION_ID: sandbox.airflow_conn})
+        for dag_id, run_id in DAG_RUNS.items():
+            running.trigger_dag(dag_id, run_id=run_id)
         yield running
 
 
 @pytest.fixture(scope="session")
 def scene(airflow: LocalAirflow, sandbox: SandboxProcess) -> Scene:
-    """The DAG runs, all of which have been triggered."""
-    for dag_id, run_id in DAG_RUNS.items():
-        airflow.trigger_dag(dag_id, run_id=run_id)
     return Scene(airflow, sandbox)
 
 

@@ -12,9 +12,10 @@ from tests.ui.scene import BULK, DEFERRED, FAILED, OpenPage, Scene, run_of
 PATHS = {
     "tab": FAILED.tab,
     "tab of a bulk task": BULK.tab,
-    "page of all runs": "/plugin/streamsets-runs",
+    # With few rows: each is checked.
+    "page of all runs": "/plugin/streamsets-runs?dag=warehouse",
     "standalone page of a run": DEFERRED.standalone_page,
-    "standalone page of all runs": "/streamsets/",
+    "standalone page of all runs": "/streamsets/?dag=warehouse",
 }
 # Each page shows one of them when it is complete.
 CAPTIONS = re.compile("^(Events of the run in Control Hub|Runs of this task|Runs that this Airflow has started)")
