@@ -89,7 +89,7 @@ def test_page_follows_dark_mode(shown):
 
 
 def test_keyboard_reaches_runs_of_bulk_task(page, scene):
-    page.goto(scene.wait_for(BULK, "deferred").tab)
+    page.goto(scene.wait_for(BULK, "deferred").standalone_page)
     button = page.get_by_role("button", name="Payments Europe")
     page.get_by_role("region", name="Runs of this task").focus()
     while not button.evaluate("element => element === document.activeElement"):
