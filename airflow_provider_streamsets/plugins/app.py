@@ -153,7 +153,7 @@ def _read_task(task: TaskRuns, user: Any) -> dict[str, Any]:
             "operator": task.operator,
         },
         "is_waiting": task.is_waiting,
-        "connection": {"id": task.conn_id, "error": _add_statuses([task], rows)},
+        "connection": {"id": task.conn_id, "error": _add_statuses([(task, row) for row in rows])},
         "may_edit": _is_authorized(user, "PUT", task.key.dag_id, _EDIT_ENTITIES),
         "total": len(task.run_counts),
         "runs": rows,
@@ -216,28 +216,31 @@ async def read_runs(
 def _read_runs(user: Any, state: str, dag: str, job: str, days: int, limit: int, offset: int) -> dict[str, Any]:
     tasks, is_truncated = _readable_tasks(user, days)
     dags = sorted({task.key.dag_id for task in tasks})
-    if dag:
+    if dag and is_truncated:
         tasks, is_truncated = _readable_tasks(user, days, dag)
     selected = [
         (task, job_id)
         for task in tasks
+        if not dag or task.key.dag_id == dag
         for job_id, run_count in task.run_counts.items()
         if run_count is not None and (not state or stored_state(task, job_id) == state)
     ]
     if job:
         selected = _select_by_job(selected, job)
-    page = selected[offset : offset + limit]
-    rows = [stored_row(task, job_id) for task, job_id in page]
-    _add_statuses([task for task, _ in page], rows)
+    page = [(task, stored_row(task, job_id)) for task, job_id in selected[offset : offset + limit]]
+    _add_statuses(page)
+    rows = [row for _, row in page]
     return {"total": len(selected), "is_truncated": is_truncated, "dags": dags, "runs": rows}
 
 
 def _select_by_job(runs: list[tuple[TaskRuns, str]], text: str) -> list[tuple[TaskRuns, str]]:
     """Return the runs whose job has a text in its id or name; Control Hub finds the names of the waiting ones."""
     names: dict[str, dict[str, str]] = {}
-    for conn_id in {task.conn_id for task, _ in runs}:
+    # A task of each connection, the newest, stands for all.
+    newest = {task.conn_id: task for task, _ in reversed(runs)}
+    for conn_id, newest_task in newest.items():
         try:
-            names[conn_id] = _sources.reader(conn_id).search(text)
+            names[conn_id] = _reader_of(newest_task).search(text)
         except (ControlHubError, AirflowException) as error:
             log.info("Cannot search jobs by name: %s", error)
 
@@ -274,7 +277,7 @@ def _health(conn_id: str, tasks: list[TaskRuns]) -> dict[str, Any]:
     latest: Mapping[str, StatusSnapshot | None] = {}
     clock_skew = 0.0
     try:
-        # The newest task stands for all of them.
+        # The newest task stands for all.
         _reader_of(tasks[0])
         latest = reader.statuses([job_id for job_id, _ in waiting] or list(tasks[0].run_counts)[:1])
         clock_skew = reader.client().clock_skew
@@ -364,31 +367,32 @@ def _reader_of(task: TaskRuns) -> HubReader:
 
     :raises ControlHubConfigurationError: if it is not the one of the task's DAG
     """
-    if task_runs.own_connections([task]).get(task.key) != task.conn_id:
-        raise ControlHubConfigurationError(
-            f"It is not known any more whether '{task.conn_id}' is the connection of this task."
-        )
+    if task_runs.own_connections([task.key]).get(task.key) != task.conn_id:
+        raise ControlHubConfigurationError(_unverified(task))
     return _sources.reader(task.conn_id)
 
 
-def _add_statuses(tasks: list[TaskRuns], rows: list[dict[str, Any]]) -> str | None:
+def _unverified(task: TaskRuns) -> str:
+    return f"It is not known any more whether '{task.conn_id}' is the connection of this task."
+
+
+def _add_statuses(rows: list[tuple[TaskRuns, dict[str, Any]]]) -> str | None:
     """
     Add to rows the statuses of runs without an outcome, and names and links of the jobs, as far as they can be read.
 
     Jobs that do not exist any more have no link.
 
-    :param tasks: the task instances of the rows
+    :param rows: rows with their task instances
     :returns: why something could not be read; None if all could
     """
-    connections = task_runs.own_connections({task.key: task for task in tasks}.values())
+    connections = task_runs.own_connections({task.key for task, _ in rows})
     error: str | None = None
     by_connection: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        key = TaskKey(*(row[name] for name in ("dag_id", "run_id", "task_id", "map_index")))
-        if connections.get(key) == row["conn_id"]:
-            by_connection.setdefault(row["conn_id"], []).append(row)
+    for task, row in rows:
+        if connections.get(task.key) == task.conn_id:
+            by_connection.setdefault(task.conn_id, []).append(row)
         else:
-            error = f"It is not known any more whether '{row['conn_id']}' is the connection of this task."
+            error = _unverified(task)
     for conn_id, of_connection in by_connection.items():
         try:
             _add_statuses_of(_sources.reader(conn_id), of_connection)

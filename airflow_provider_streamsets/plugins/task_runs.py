@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,7 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.utils.session import create_session
 from sqlalchemy import or_, select, tuple_
 
+from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.links.job import CONNECTION_XCOM_KEY
 
 log = logging.getLogger(__name__)
@@ -286,14 +287,13 @@ def read_runtime_parameters(key: TaskKey) -> object:
     return value
 
 
-def own_connections(tasks: Iterable[TaskRuns]) -> dict[TaskKey, str]:
+def own_connections(keys: Collection[TaskKey]) -> dict[TaskKey, str]:
     """
     Return the connections of task instances, from what only their DAG can determine.
 
     Users who may edit XComs could otherwise read and stop jobs with any connection. Tasks whose connection is unknown,
     because Airflow has deleted their rendered fields and the parameter is a template, are missing.
     """
-    keys = [task.key for task in tasks]
     rendered = _rendered_fields(keys)
     declared: dict[tuple[str, str], str | None] = {}
     found: dict[TaskKey, str] = {}
@@ -314,7 +314,7 @@ def _rendered_fields(keys: Collection[TaskKey]) -> dict[TaskKey, Mapping[str, An
     columns = [getattr(fields, name) for name in _IDENTITY]
     found: dict[TaskKey, Mapping[str, Any]] = {}
     with create_session() as session:
-        for chunk in _chunks(list(keys)):
+        for chunk in chunked(list(keys), _CHUNK_SIZE):
             wanted = [tuple(getattr(key, name) for name in _IDENTITY) for key in chunk]
             for *identity, rendered in session.execute(
                 select(*columns, fields.rendered_fields).where(tuple_(*columns).in_(wanted))
@@ -338,8 +338,3 @@ def _declared_connection(dag_id: str, task_id: str) -> str | None:
         task, _CONNECTION_PARAMETER, None
     )
     return conn_id if isinstance(conn_id, str) and "{" not in conn_id else None
-
-
-def _chunks(keys: list[TaskKey]) -> Iterator[list[TaskKey]]:
-    for first in range(0, len(keys), _CHUNK_SIZE):
-        yield keys[first : first + _CHUNK_SIZE]

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_streamsets.compat import HAS_PAGES
 
 if not HAS_PAGES:
-    pytest.skip("Pages in the user interface need Airflow 3.1.", allow_module_level=True)
+    pytest.skip("Pages in the user interface need Airflow 3.1.1.", allow_module_level=True)
 
 from airflow.api_fastapi.app import init_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -422,6 +422,9 @@ def test_forged_connection_is_not_used(hub, pages, monkeypatch):
     assert answer["runs"][0]["is_live"] is False
     assert pages.get("/api/run", params=params).json()["pipeline"] is None
     assert [row["is_live"] for row in pages.get("/api/runs").json()["runs"]] == [False]
+    hub.forget_requests()
+    assert pages.get("/api/runs", params={"job": "clickstream"}).json()["total"] == 0
+    assert hub.requests()["total"] == 0
     for path in ACTIONS:
         assert pages.post(path, params=params, headers=HEADER).status_code == 502
     assert hub.stops() == stops
