@@ -85,21 +85,33 @@ def trigger_size(arguments: Mapping[str, Any]) -> int:
     return size if Version(airflow_version) >= Version("3.0.0") else (size + 256) * 4 // 3
 
 
+def _base_url() -> str:
+    """Return the URL of Airflow's web server, without a trailing slash; empty if it is not configured."""
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")
+
+
 def base_path() -> str:
     """Return the path of Airflow's web server, without a trailing slash; empty unless it is behind a prefix."""
-    return urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")
+    return urlsplit(_base_url()).path
+
+
+def _map_index(task_instance: Any) -> int:
+    return task_instance.map_index if task_instance.map_index is not None else -1
+
+
+def _task_key(task_instance: Any) -> dict[str, Any]:
+    """Return the fields that identify a task instance."""
+    fields = {name: getattr(task_instance, name) for name in ("dag_id", "run_id", "task_id")}
+    return {**fields, "map_index": _map_index(task_instance)}
 
 
 def task_page_url(task_instance: Any) -> str:
-    """Return the URL of the page with the runs of a task instance (Airflow 3.1)."""
-    query = {name: getattr(task_instance, name) for name in ("dag_id", "run_id", "task_id")}
-    map_index = -1 if task_instance.map_index is None else task_instance.map_index
-    base_url = conf.get("api", "base_url", fallback="").rstrip("/")
-    return f"{base_url}{PAGES_PATH}/run?{urlencode({**query, 'map_index': map_index}, quote_via=quote)}"
+    """Return the URL of the page with the runs of a task instance (Airflow 3.1.1)."""
+    return f"{_base_url()}{PAGES_PATH}/run?{urlencode(_task_key(task_instance), quote_via=quote)}"
 
 
 def dag_details(dag_id: str) -> Any:
-    """Return the details of a DAG for a question to the auth manager, with its team (Airflow 3.2)."""
+    """Return the details of a DAG for an authorization check, with its team (Airflow 3.2)."""
     from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
     from airflow.models.dag import DagModel
 
@@ -253,7 +265,7 @@ async def is_still_deferred(task_instance: Any) -> bool | None:
         return None
     if task_instance is None:
         return None
-    map_index = task_instance.map_index if task_instance.map_index is not None else -1
+    map_index = _map_index(task_instance)
     states = await asyncio.to_thread(
         RuntimeTaskInstance.get_task_states,
         dag_id=task_instance.dag_id,
@@ -273,10 +285,7 @@ async def is_still_deferred(task_instance: Any) -> bool | None:
 def _xcom_key(task_instance: Any) -> dict[str, Any] | None:
     """Return the fields that identify the XComs of a trigger's task; None if the trigger cannot access them."""
     # `task_instance.xcom_push` fails in Airflow 3.3: tasks of the serialised DAG lack an attribute that it needs.
-    if task_instance is None or not CAN_START_FROM_TRIGGER:
-        return None
-    map_index = task_instance.map_index if task_instance.map_index is not None else -1
-    return {**{name: getattr(task_instance, name) for name in ("dag_id", "task_id", "run_id")}, "map_index": map_index}
+    return None if task_instance is None or not CAN_START_FROM_TRIGGER else _task_key(task_instance)
 
 
 async def xcom_of_own_task(task_instance: Any, key: str) -> Any:

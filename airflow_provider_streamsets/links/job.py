@@ -34,7 +34,7 @@ class ControlHubJobLink(_XComLink):
 
 class ControlHubRunLink(_XComLink):
     """
-    Link "StreamSets run" from a task to the page of its runs in Airflow (since Airflow 3.1).
+    Link "StreamSets run" from a task to the page of its runs in Airflow (since Airflow 3.1.1).
 
     The page lists all jobs of a task with several, with a link to each. Unlike the tab "StreamSets", it does not need
     the permission to read plugins.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -27,13 +26,11 @@ from airflow_provider_streamsets.control_hub.models import (
     RecordCountSample,
     RunEvent,
     RunMetrics,
+    StageCounts,
     StatusSnapshot,
 )
-from airflow_provider_streamsets.control_hub.models.metrics import StageCounts
 from airflow_provider_streamsets.control_hub.tracking.outcome import OutcomeDecision, decide_outcome, sort_events
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
-
-log = logging.getLogger(__name__)
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -80,14 +77,14 @@ class RunDetails:
     job: Job
     run: JobRun
     latest: JobRun
-    events: list[RunEvent] = field(default_factory=list)
-    outcome: OutcomeDecision | None = None
-    counts: RunMetrics | None = None
-    stages: list[StageCounts] = field(default_factory=list)
-    samples: list[RecordCountSample] = field(default_factory=list)
-    engines: dict[str, Engine] = field(default_factory=dict)
-    earlier: list[JobRun] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    events: list[RunEvent]
+    outcome: OutcomeDecision | None
+    counts: RunMetrics | None
+    stages: list[StageCounts]
+    samples: list[RecordCountSample]
+    engines: dict[str, Engine]
+    earlier: list[JobRun]
+    problems: list[str]
 
 
 _REFUSALS = (ControlHubAuthenticationError, ControlHubConfigurationError, AirflowException)
@@ -315,24 +312,27 @@ def _read_details(client: ControlHubClient, job_id: str, run_count: int) -> RunD
             problems.append(str(error))
             return default
 
-    events = sort_events(read(lambda: client.runs.events(run.run_id), []))
+    def read_samples() -> list[RecordCountSample]:
+        if not job.time_series or started is None:
+            return []
+        return client.metrics.series(job_id, started, finished.add(seconds=_SAVE_DELAY) if finished else None)
+
+    def read_earlier() -> list[JobRun]:
+        return [] if started is None else client.runs.history(job_id, _MAX_EARLIER_RUNS, until=started)
+
     started, finished = run.start_time, run.finish_time
-    has_series = job.time_series and started is not None
+    events = sort_events(read(lambda: client.runs.events(run.run_id), []))
     registry = read(lambda: client.metrics.registry(job_id, run_count), None)
     return RunDetails(
-        job,
-        run,
-        latest,
-        events,
-        decide_outcome(run, events) if run.has_ended else None,
-        read(lambda: client.metrics.of_run(job_id, run_count, latest=latest, run=run), None),
-        registry.stages() if registry else [],
-        read(
-            lambda: client.metrics.series(job_id, started, finished.add(seconds=_SAVE_DELAY) if finished else None), []
-        )
-        if has_series and started is not None
-        else [],
-        read(lambda: client.engines.get_all(run.engine_ids), {}),
-        read(lambda: client.runs.history(job_id, _MAX_EARLIER_RUNS, until=started), []) if started is not None else [],
-        problems,
+        job=job,
+        run=run,
+        latest=latest,
+        events=events,
+        outcome=decide_outcome(run, events) if run.has_ended else None,
+        counts=read(lambda: client.metrics.of_run(job_id, run_count, latest=latest, run=run), None),
+        stages=registry.stages() if registry else [],
+        samples=read(read_samples, []),
+        engines=read(lambda: client.engines.get_all(run.engine_ids), {}),
+        earlier=read(read_earlier, []),
+        problems=problems,
     )

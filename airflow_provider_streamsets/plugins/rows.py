@@ -130,7 +130,7 @@ def detailed_row(
     Return a row with all details.
 
     :param row: what :func:`stored_row` has returned
-    :param details: what Control Hub says
+    :param details: the details from Control Hub
     :param client: the client of the connection, for links
     :param parameters: runtime parameters of the task
     :param may_edit: whether the user may stop the run and acknowledge its error

@@ -44,22 +44,25 @@ def _react_app(name: str, module: str, destination: str, **fields: Any) -> dict[
     }
 
 
-_FASTAPI_APPS = [{"app": _LazyApp(), "url_prefix": PAGES_PATH, "name": "StreamSets"}]
-_REACT_APPS = [
-    # `applies_to` since Airflow 3.4; before, the tab of other tasks says that they have no run.
-    _react_app("StreamSets", "tab.js", "task_instance", url_route="streamsets", applies_to=_APPLIES_TO),
-    _react_app("StreamSets runs", "runs.js", "nav", url_route="streamsets-runs", category="browse"),
-]
+_FASTAPI_APPS: list[Any] = []
+_REACT_APPS: list[Any] = []
+if HAS_PAGES:
+    _FASTAPI_APPS += [{"app": _LazyApp(), "url_prefix": PAGES_PATH, "name": "StreamSets"}]
+    _REACT_APPS += [
+        # `applies_to` since Airflow 3.4; before, the tab of other tasks says that they have no run.
+        _react_app("StreamSets", "tab.js", "task_instance", url_route="streamsets", applies_to=_APPLIES_TO),
+        _react_app("StreamSets runs", "runs.js", "nav", url_route="streamsets-runs", category="browse"),
+    ]
 
 
 class StreamSetsPlugin(AirflowPlugin):
     """
     Tab "StreamSets" on task instances, page "StreamSets runs" in the menu "Browse", and their API.
 
-    Before Airflow 3.1, plugins cannot have such pages, and this one is empty.
+    Before Airflow 3.1.1, this plugin is empty: older versions have no such pages, or cannot read connections in the API
+    server.
     """
 
     name = "streamsets"
-    if HAS_PAGES:
-        fastapi_apps = _FASTAPI_APPS
-        react_apps = _REACT_APPS
+    fastapi_apps = _FASTAPI_APPS
+    react_apps = _REACT_APPS

@@ -12,8 +12,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from dev.local_airflow import LocalAirflow, sqlite_url
-from dev.local_postgres import LocalPostgres, LocalPostgresError
+from dev.local_airflow import LocalAirflow
+from dev.local_postgres import database_url
 from dev.local_sandbox import SandboxProcess
 from tests.chaos.faults import write_faults
 from tests.chaos.plan import Plan
@@ -122,10 +122,9 @@ def _slowdown() -> float:
 
 
 def _database(exits: ExitStack, home: Path) -> str:
-    try:
-        database = exits.enter_context(LocalPostgres()).url
-    except LocalPostgresError:
-        return sqlite_url(home)
+    database = exits.enter_context(database_url(home))
+    if database.startswith("sqlite"):
+        return database
     # Workers of Airflow's LocalExecutor inherit the scheduler's database connection when they are forked. If only the
     # scheduler is killed, they keep the connection open, and with it the locks of a transaction that never ends.
     engine = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")

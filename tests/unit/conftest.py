@@ -39,7 +39,7 @@ class TaskInstance:
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
         self.page_xcoms: dict[str, Any] = {}
-        """Those for the pages in Airflow's user interface, which tasks push since Airflow 3.1."""
+        """Those for the pages in Airflow's user interface, which tasks push since Airflow 3.1.1."""
         self.try_number = 1
         self.max_tries = 0
         self.dag_id, self.task_id, self.run_id, self.map_index = "dag", "task", "run", -1

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MetricRegistry,
         RecordCountSample,
         RunMetrics,
+        StageCounts,
     )
     from airflow_provider_streamsets.control_hub.models.offsets import (
         EngineOffset,
@@ -94,6 +95,7 @@ __all__ = [
     "RunIdentity",
     "RunMetrics",
     "RunRef",
+    "StageCounts",
     "StatusSnapshot",
     "TemplateStart",
     "commit_ids_by_tag",
@@ -137,6 +139,7 @@ __getattr__ = lazy_attributes(
             "MetricRegistry",
             "RecordCountSample",
             "RunMetrics",
+            "StageCounts",
         ),
         "offsets": (
             "EngineOffset",

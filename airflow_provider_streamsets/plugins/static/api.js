@@ -8,7 +8,7 @@ const WORDS = {
   403: "You may not see this: your role does not include this DAG. An administrator of Airflow can grant it.",
 };
 
-export class RequestError extends Error {
+class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -42,7 +42,7 @@ export const fromQuery = (text) =>
 
 export const apiUrl = (name, values = {}) => `${API}${name}?${toQuery(values)}`;
 
-export async function request(url, options = {}) {
+async function request(url, options = {}) {
   let response;
   try {
     response = await fetch(url, { ...options, headers: { Accept: "application/json", ...options.headers } });

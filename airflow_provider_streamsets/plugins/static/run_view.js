@@ -8,7 +8,7 @@ import { observe, runSeries, throughput, useLog } from "./series.js";
 export const jobTitle = (run) => run.job_name ?? run.job_id;
 export const runTitle = (run) => (run.run_count === null ? "run not started yet" : `run ${run.run_count}`);
 
-export const countColumns = [
+const countColumns = [
   { title: "Records in", isNumber: true, cell: (row) => formatNumber(row.input) },
   { title: "Records out", isNumber: true, cell: (row) => formatNumber(row.output) },
   { title: "Error records", isNumber: true, cell: (row) => formatNumber(row.errors) },

@@ -12,7 +12,7 @@ from tests.unit.fakes.single_job_hub import HUB, JOB_ID, SingleJobHub, succeeded
 URL = f"{HUB}/sch/jobs/detail/{JOB_ID}"
 
 
-@pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1")
+@pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1.1")
 @pytest.mark.parametrize(
     ("base_url", "prefix"),
     [
@@ -37,7 +37,7 @@ def test_run_link_identifies_task(monkeypatch, context, base_url, prefix):
     }
 
 
-@pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1")
+@pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1.1")
 def test_task_pushes_what_pages_need_before_it_waits(http, connection, context):
     SingleJobHub(http, latest=succeeded(3))
     task = ControlHubRunJobOperator(task_id="task", job_id=JOB_ID, wait_for_completion=False)

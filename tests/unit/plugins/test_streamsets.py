@@ -12,7 +12,7 @@ from airflow_provider_streamsets.plugins.streamsets import StreamSetsPlugin
 from tests.unit.fakes.task_factory import leaves
 
 STATIC = Path(sys.modules[StreamSetsPlugin.__module__].__file__ or "").parent / "static"
-PAGES = pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1")
+PAGES = pytest.mark.skipif(not HAS_PAGES, reason="pages in the user interface need Airflow 3.1.1")
 
 
 def test_entry_point_loads_plugin():

@@ -16,7 +16,7 @@ from airflow_provider_streamsets.control_hub import (
     Job,
     MetricRegistry,
 )
-from airflow_provider_streamsets.control_hub.models.metrics import StageCounts
+from airflow_provider_streamsets.control_hub.models import StageCounts
 from tests.unit.fakes.api_payloads import (
     FORBIDDEN,
     HUB,
