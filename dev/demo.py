@@ -20,8 +20,8 @@ from rich.json import JSON
 from rich.table import Table
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow, LocalAirflowError, check_port, free_port, pretty, wait_until
-from dev.local_sandbox import SandboxProcess
 
 DAG_ID = "streamsets_run_job"
 TASK_ID = "load_orders"

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobSettings
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 # Sandbox seconds that suffice for every pipeline to finish.
 _LONG_TIME = 600.0

@@ -17,7 +17,7 @@ import requests
 from streamsets import sdk
 
 from airflow_provider_streamsets.control_hub import ControlHubClient
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks.environment import Environment
 
 _THREAD_TIMEOUT = 30.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks.environment import Environment
 from tests.benchmarks.measurement import Comparison, Operation, compare
 from tests.benchmarks.operations import OPERATIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.chaos.callers import Caller
 from tests.chaos.faults import is_start
 from tests.chaos.history import SLOW, CaseHistory, LostCall, Run, RunState, Stop, TaskOutcome

@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import database_url
-from dev.local_sandbox import SandboxProcess
 from tests.chaos.faults import write_faults
 from tests.chaos.plan import Plan
 from tests.chaos.seed import write_seed

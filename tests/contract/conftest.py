@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 # Only twice as fast: the SDK polls every second and must see pipelines RUNNING.
 TIME_SCALE = 2

@@ -10,7 +10,7 @@ from rich.console import Console
 
 pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks import requests_per_operation as bench
 from tests.benchmarks.environment import Environment
 from tests.benchmarks.measurement import BenchmarkError, Call, Comparison, Measurement, PollPattern, compare

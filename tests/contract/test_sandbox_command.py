@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from airflow_provider_streamsets import __version__
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import pytest
 import requests
 from urllib3.exceptions import ProtocolError
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 JR = "/jobrunner/rest/v1"
 JOB = "Quick check"

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 OFFSET = "$com.streamsets.datacollector.pollsource.offset$"
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import requests
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 JR = "/jobrunner/rest/v1"
 

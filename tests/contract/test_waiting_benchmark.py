@@ -11,7 +11,7 @@ from rich.console import Console
 
 pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not installed")
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks.waiting import __main__ as bench
 from tests.benchmarks.waiting import steady_state
 from tests.benchmarks.waiting.completion import find_missing, select_finishing

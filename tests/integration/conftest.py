@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, submission
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 
 @pytest.fixture(scope="session")

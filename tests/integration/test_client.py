@@ -22,7 +22,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.integration.conftest import client_of
 from tests.unit.fakes.waits import wait_with_tracker
 

@@ -29,7 +29,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.integration.conftest import client_of
 
 PARTITION = "$com.streamsets.datacollector.pollsource.offset$"

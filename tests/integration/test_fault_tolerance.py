@@ -29,7 +29,7 @@ from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemp
 from airflow_provider_streamsets.polling import connections
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.integration.conftest import client_of
 from tests.integration.sandbox_tasks import SandboxClock, SandboxTask
 from tests.unit.conftest import StateStore, TaskInstance

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubUnexpectedResponseError
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 
 JOB_ID = "job:org"
 

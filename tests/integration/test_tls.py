@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
-from dev.local_sandbox import SandboxProcess
 
 JOB = "Orders to warehouse"
 

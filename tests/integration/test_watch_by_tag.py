@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from airflow_provider_streamsets.polling.watcher_query import JobSelector, WatcherQuery
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.integration.conftest import client_of
 
 log = logging.getLogger(__name__)

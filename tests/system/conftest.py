@@ -9,9 +9,9 @@ import pytest
 from cryptography.fernet import Fernet
 from xdist.scheduler import LoadScopeScheduling
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import COMPONENTS, LocalAirflow
 from dev.local_postgres import database_url
-from dev.local_sandbox import SandboxProcess
 from tests.system.examples import FinishedDagRun, run_examples
 from tests.system.leaks import LeakDetector, encodings_of
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.connection_form import CONN_FIELDS
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow, wait_until
-from dev.local_sandbox import SandboxProcess
 from tests.system.examples import TIMEOUT, wait_for_end
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]

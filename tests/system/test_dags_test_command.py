@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.documentation import EXAMPLES, ROOT, is_test, page_blocks, write_dags
 from tests.kit_plugin import OPTIONS
 

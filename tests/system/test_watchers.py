@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow, wait_until
-from dev.local_sandbox import SandboxProcess
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 

@@ -14,9 +14,9 @@ import yaml
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import database_url
-from dev.local_sandbox import SandboxProcess
 from tests.ui.scene import CONNECTION_ID, DAG_RUNS, SENSORS, OpenPage, Scene, Send
 
 HERE = Path(__file__).parent

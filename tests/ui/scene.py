@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode
 import requests
 from playwright.sync_api import Locator, Page
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow, wait_until
-from dev.local_sandbox import SandboxProcess
 
 OpenPage = Callable[..., Page]
 Send = Callable[..., requests.Response]

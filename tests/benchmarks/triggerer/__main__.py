@@ -30,9 +30,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow
 from dev.local_postgres import LocalPostgres
-from dev.local_sandbox import SandboxProcess
 from tests.benchmarks.triggerer.deferred_tasks import DAGS, SETTINGS_VARIABLE, DeferredTasks
 from tests.benchmarks.triggerer.finish_time import unbiased_finish_time
 from tests.benchmarks.triggerer.plan import Plan

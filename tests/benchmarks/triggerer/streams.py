@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_provider_streamsets.control_hub import ControlHubClient
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import wait_until
-from dev.local_sandbox import SandboxProcess
 
 DEACTIVATION = 1.0
 """Seconds from the stop request of a job to the end of its run."""

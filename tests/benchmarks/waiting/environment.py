@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from dev.local_sandbox import SandboxProcess
+from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks.measurement import BenchmarkError
 from tests.benchmarks.waiting.protocol import WaitedRun, WaitRequest
 from tests.benchmarks.waiting.strategies import Strategy, strategies_for
