@@ -288,6 +288,30 @@ def _xcom_key(task_instance: Any) -> dict[str, Any] | None:
     return None if task_instance is None or not CAN_START_FROM_TRIGGER else _task_key(task_instance)
 
 
+def xcom_table() -> Any:
+    """Return the table of XComs."""
+    from airflow.models import xcom
+
+    return getattr(xcom, "XComModel", None) or xcom.BaseXCom
+
+
+class _StoredValue:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def deserialize_xcom(value: Any) -> Any:
+    """
+    Return the value of an XCom from the value in its row.
+
+    :param value: value of the column of :func:`xcom_table`
+    """
+    # Airflow 3 stores JSON, which only a custom backend stores in another way.
+    if XCom.__module__ == "airflow.sdk.bases.xcom":
+        return value
+    return XCom.deserialize_value(_StoredValue(value))
+
+
 async def xcom_of_own_task(task_instance: Any, key: str) -> Any:
     """
     Return an XCom that the trigger of a task pushed earlier, possibly on another triggerer (Airflow 3.3).

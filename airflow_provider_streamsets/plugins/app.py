@@ -26,14 +26,14 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, R
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from airflow_provider_streamsets import task_runs
 from airflow_provider_streamsets.compat import dag_details
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubConfigurationError, ControlHubError
 from airflow_provider_streamsets.control_hub.models import StatusSnapshot
-from airflow_provider_streamsets.plugins import task_runs
 from airflow_provider_streamsets.plugins.hub_reader import HubReader
 from airflow_provider_streamsets.plugins.rows import FILTER_STATES, detailed_row, live_row, stored_row, stored_state
 from airflow_provider_streamsets.plugins.sources import Sources
-from airflow_provider_streamsets.plugins.task_runs import TaskKey, TaskRuns
+from airflow_provider_streamsets.task_runs import TaskKey, TaskRuns
 
 log = logging.getLogger(__name__)
 

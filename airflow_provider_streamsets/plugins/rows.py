@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import redact
 from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
 from airflow_provider_streamsets.control_hub.models import RecordCountSample, StatusSnapshot
 from airflow_provider_streamsets.plugins.hub_reader import RunDetails
-from airflow_provider_streamsets.plugins.task_runs import StoredResult, TaskRuns
+from airflow_provider_streamsets.task_runs import StoredResult, TaskRuns
 
 FILTER_STATES = ("waiting", "succeeded", "failed", "stopped", "unknown")
 """States of runs as stored: awaited by their task, ended, or unknown. With its status, a run can be ``active``, too."""

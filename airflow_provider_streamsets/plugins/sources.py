@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from cachetools import LRUCache, TTLCache
 
 from airflow_provider_streamsets.plugins.hub_reader import HubReader
-from airflow_provider_streamsets.plugins.task_runs import TaskRuns, read_tasks
+from airflow_provider_streamsets.task_runs import TaskRuns, read_tasks
 
 # Seconds for which the tasks are reused by all viewers, and while one of them turns pages and changes filters.
 _TASKS_TTL = 10.0

@@ -27,9 +27,9 @@ from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, select
 
+from airflow_provider_streamsets import compat, task_runs
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.plugins import app as pages_app
-from airflow_provider_streamsets.plugins import task_runs
 from airflow_provider_streamsets.plugins.sources import Sources
 from tests.integration.airflow_rows import create_tables, delete_rows
 from tests.integration.airflow_rows import store_task as _store_task
@@ -401,7 +401,7 @@ def test_custom_backend_is_read_for_one_task_only(hub, pages, monkeypatch):
                 raise OSError("no such object")
             return json.loads(result.value) if str(result.value).startswith("{") else result.value
 
-    monkeypatch.setattr(task_runs, "XCom", Backend)
+    monkeypatch.setattr(compat, "XCom", Backend)
     run = start(hub, "Clickstream to lake")
     task = store_task(run_counts=json.dumps({run["job_id"]: run["run_count"]}), results="broken")
     (row,) = pages.get("/api/task", params=task).json()["runs"]

@@ -1,8 +1,8 @@
 """
 Tasks with runs, read from Airflow's database.
 
-Airflow's REST API returns no values with a list of XComs, so the page of all runs would need a request per task. This
-module alone depends on Airflow's tables, which are no public API.
+Airflow's REST API returns no values with a list of XComs, so the page of all runs would need a request per task. Apart
+from :mod:`airflow_provider_streamsets.compat`, this module alone depends on Airflow's tables, which are no public API.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.execution_time.xcom import XCom
 from airflow.utils.session import create_session
 from sqlalchemy import or_, select, tuple_
 
+from airflow_provider_streamsets import compat
 from airflow_provider_streamsets.control_hub.paging import chunked
 from airflow_provider_streamsets.links.job import CONNECTION_XCOM_KEY
 
+XComModel = compat.xcom_table()
 log = logging.getLogger(__name__)
 
 MAX_TASKS = 20_000
@@ -262,17 +261,9 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-class _StoredValue:
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 def _deserialize(value: Any) -> Any:
-    # The values of this provider are JSON, which only a custom backend stores in another way.
-    if XCom is BaseXCom:
-        return value
     try:
-        return XCom.deserialize_value(_StoredValue(value))
+        return compat.deserialize_xcom(value)
     except Exception:
         log.warning("The XCom backend could not read a value.", exc_info=True)
         return None
