@@ -158,6 +158,11 @@ class CredentialSession:
         """Whether a response has reported the time of Control Hub."""
         return self._transport.clock_skew is not None
 
+    @property
+    def rate_limited(self) -> int:
+        """Number of requests that Control Hub has rejected because of a rate limit."""
+        return self._transport.rate_limited
+
     def job_url(self, job_id: str) -> str:
         """Return the URL of a job's page in the web UI."""
         return self.config.job_link.format(hub=self.base_url, job_id=quote(job_id, safe=":"))
@@ -301,6 +306,11 @@ class Session:
         before.close()
 
     @property
+    def project_id(self) -> str | None:
+        """Id of the project to work in; None is the level of the organization."""
+        return self._credential.config.project_id
+
+    @property
     def bulk_size(self) -> int:
         """Maximum number of ids in one bulk request."""
         return self._credential.config.bulk_size
@@ -349,6 +359,11 @@ class Session:
     def is_clock_skew_known(self) -> bool:
         """Whether a response has reported the time of Control Hub."""
         return self._credential.is_clock_skew_known
+
+    @property
+    def rate_limited(self) -> int:
+        """Number of requests that Control Hub has rejected because of a rate limit."""
+        return self._credential.rate_limited
 
     def current_user(self) -> CurrentUser:
         """Return the user of the credential; the cheapest check of a credential (contract section 1.5)."""

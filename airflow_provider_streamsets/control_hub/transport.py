@@ -98,6 +98,8 @@ class Transport:
         self._session = _new_session()
         self.clock_skew: float | None = None
         """Seconds by which the server's clock is ahead, from the last ``Date`` header; None if there was none."""
+        self.rate_limited = 0
+        """Number of requests rejected because of a rate limit (429)."""
         self.classifier = ResponseClassifier(config)
         """Classifies error responses, and records whether the credential was ever accepted."""
         self._credential_headers = {
@@ -269,6 +271,7 @@ class Transport:
         if not response.ok or response.status_code >= 300:
             body, _ = read_limited(self._iter_chunks(response, request), MAX_ERROR_BYTES)
             error = self.classifier.classify_response(response, body, request.action)
+            self.rate_limited += response.status_code == 429
             if request.with_credential and isinstance(error, _CONTROL_HUB_DECISIONS):
                 self.classifier.has_accepted = True
             raise error

@@ -29,7 +29,6 @@ from airflow_provider_streamsets.operators.job_settings import ControlHubJobSett
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
-    import pendulum
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_streamsets.control_hub import Job, PipelineVersion
@@ -319,7 +318,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
             "job_name": after.name,
             "changed": changed,
             "pipeline_version": after.pipeline_version,
-            "last_modified": _iso(after.last_modified),
+            "last_modified": after.summary()["last_modified"],
         }
 
     def _resolve_version(self, job: Job, version_selector: dict[str, Any]) -> PipelineVersion:
@@ -583,34 +582,12 @@ class ControlHubListJobsOperator(ControlHubOperator):
             self.push_links(context, job_ids)
             return job_ids
         self.push_jobs(context, job_ids)
-        return [_summary(job) for job in jobs]
-
-
-def _summary(job: Job) -> dict[str, Any]:
-    run = job.current_run
-    return {
-        "job_id": job.job_id,
-        "job_name": job.name,
-        "status": run.status if run else None,
-        "color": run.color if run else None,
-        "run_count": job.last_run_count,
-        "start_time": _iso(run.start_time) if run else None,
-        "finish_time": _iso(run.finish_time) if run else None,
-        "pipeline_version": job.pipeline_version,
-        "tags": list(job.tags),
-        "engine_labels": list(job.engine_labels),
-        "template_id": job.template_id,
-        "last_modified": _iso(job.last_modified),
-    }
+        return [job.summary() for job in jobs]
 
 
 def _check_template_flag(task: ControlHubJobOperator, template: Any, default_args: Mapping[str, Any] | None) -> None:
     if task.job_name is None and params.boolean(template, "template") is True:
         params.no_effect("'job_name'", task, default_args, template=template)
-
-
-def _iso(time: pendulum.DateTime | None) -> str | None:
-    return None if time is None else time.to_iso8601_string()
 
 
 def _idempotency_key(context: Context) -> str:

@@ -113,6 +113,28 @@ class Job(Model):
         """Number of the latest run; 0 if the job has never run."""
         return self.current_run.run_count if self.current_run else 0
 
+    def summary(self) -> dict[str, Any]:
+        """Return the entry of this job in a list: what users look for, as JSON values."""
+        run = self.current_run
+        return {
+            "job_id": self.job_id,
+            "job_name": self.name,
+            "status": run.status if run else None,
+            "color": run.color if run else None,
+            "run_count": self.last_run_count,
+            "start_time": _iso(run.start_time) if run else None,
+            "finish_time": _iso(run.finish_time) if run else None,
+            "pipeline_version": self.pipeline_version,
+            "tags": list(self.tags),
+            "engine_labels": list(self.engine_labels),
+            "template_id": self.template_id,
+            "last_modified": _iso(self.last_modified),
+        }
+
+
+def _iso(time: pendulum.DateTime | None) -> str | None:
+    return None if time is None else time.to_iso8601_string()
+
 
 def _upgrade_status(value: object) -> str | None:
     return None if value is None else JsonReader(value, "upgrade status").optional_string("status")

@@ -18,7 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
     may_be_unknown_id,
 )
-from airflow_provider_streamsets.control_hub.models import Job, JobDocument, jobs_change_key
+from airflow_provider_streamsets.control_hub.models import Job, JobDocument, Page, jobs_change_key
 from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate, sort_params
 from airflow_provider_streamsets.control_hub.saql import equals, one_of, search_params
 from airflow_provider_streamsets.control_hub.services import Service, quote_id
@@ -285,6 +285,19 @@ class JobReader:
             job = Job.from_wire(entry)
             if matches(job):
                 yield job
+
+    def count(self) -> int | None:
+        """Return the number of jobs, without job templates, that the credential can read; None if it is not stated."""
+        response = self._client.request(
+            "GET",
+            Service.JOBRUNNER,
+            "/v1/jobs",
+            action="count the jobs",
+            params={**page_params(0, 1, wrapped=True), **kind_params(templates=False)},
+            needs_body=True,
+        )
+        page = Page.from_wire(response, "page of jobs")
+        return page.total if page.total or not page.entries else None
 
     def change_key(self, *, tag: str) -> tuple[int, str, int] | None:
         """

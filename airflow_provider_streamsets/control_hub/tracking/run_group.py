@@ -119,7 +119,8 @@ class RunGroup:
         self._until_active = until_active
         self._active = frozenset(active)
         self._outage = OutageLog(self._log)
-        self._latest: dict[str, JobRun] = {}
+        self.latest: dict[str, JobRun] = {}
+        """Latest runs of the jobs at the last successful poll, by job id."""
         self.stopped = set(stopped)
         """Ids of the jobs whose runs the task stopped."""
         self.reports = {job_id: self._attributed(report) for job_id, report in (reports or {}).items()}
@@ -225,7 +226,7 @@ class RunGroup:
         if not unfinished or not self._progress.is_due(now, self.client.progress_interval):
             return
         counts = [
-            run.counts for job_id, run in self._latest.items() if run.run_count == self._trackers[job_id].run_count
+            run.counts for job_id, run in self.latest.items() if run.run_count == self._trackers[job_id].run_count
         ]
         text = self._progress.describe(sum_counts(counts), now)
         if text:
@@ -245,7 +246,7 @@ class RunGroup:
             statuses = {job_id: fetch_status(self.client, job_id) for job_id in job_ids}
         else:
             statuses = self._statuses.fetch_runs(job_ids)
-        self._latest.update({job_id: run for job_id, run in statuses.items() if isinstance(run, JobRun)})
+        self.latest.update({job_id: run for job_id, run in statuses.items() if isinstance(run, JobRun)})
         return statuses
 
     def _resolve_all(self, trackers: list[RunTracker], skip_metrics_wait: bool) -> None:
@@ -369,7 +370,7 @@ class RunGroup:
             if report is not None:
                 yield report.to_result()
                 continue
-            latest = self._latest.get(run.job_id)
+            latest = self.latest.get(run.job_id)
             run_count = self._trackers[run.job_id].run_count
             of_run = latest if latest is not None and latest.run_count == run_count else None
             unfinished = unfinished_result(run.job_id, run.job_name, of_run)

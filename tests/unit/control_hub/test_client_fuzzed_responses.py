@@ -79,6 +79,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "jobs.ensure_loaded": [lambda c: c.jobs.ensure_loaded([_JOB, JOB_ID, _OTHER])],
     "jobs.find_by_name": [lambda c: c.jobs.find_by_name(JOB_NAME)],
     "jobs.find_by_names": [lambda c: c.jobs.find_by_names([JOB_NAME, "Other"], missing_ok=True)],
+    "jobs.count": [lambda c: c.jobs.count()],
     "jobs.change_key": [lambda c: c.jobs.change_key(tag="nightly")],
     "jobs.list": [lambda c: list(c.jobs.list()), lambda c: list(c.jobs.list(search="tag==x", status="INACTIVE"))],
     "jobs.create": [

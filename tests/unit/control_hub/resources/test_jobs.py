@@ -302,6 +302,15 @@ def test_list_filters_are_sent(http, client):
     }
 
 
+def test_count_reads_total_of_page(http, client):
+    http.get(JOBS, json={"totalCount": 7, "data": [{"id": "a:org"}]})
+    assert client.jobs.count() == 7
+    asked = query(http.last_request)
+    assert (asked["len"], asked["jobTemplate"]) == ("1", "false")
+    http.get(JOBS, json=[{"id": "a:org"}])
+    assert client.jobs.count() is None
+
+
 def test_change_key_combines_total_and_newest_job(http, client):
     newest = {"id": "a:org", "lastModifiedOn": 5}
     http.get(JOBS, json={"totalCount": 7, "data": [newest]})
