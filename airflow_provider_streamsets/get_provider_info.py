@@ -64,6 +64,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "connection-types": [form_metadata()],
+        "cli": [f"{_PACKAGE}.cli.definition.get_commands"],
         "config": {
             "streamsets": {
                 "description": "Options of the StreamSets provider.",

@@ -9,8 +9,12 @@ REQUIRED_MODULES = frozenset(
 )
 
 
-def main() -> None:
-    """Run the command, or exit with the command that installs a missing requirement."""
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Run the command, or exit with the command that installs a missing requirement.
+
+    :param arguments: arguments of the command line; those of this process by default
+    """
     try:
         # Not at the top: a missing requirement must be reported, not raised.
         from airflow_provider_streamsets.sandbox.server import command
@@ -21,4 +25,4 @@ def main() -> None:
             f"The sandbox needs {error.name}, which is not installed: "
             "pip install 'airflow-provider-streamsets[sandbox]'"
         )
-    command()
+    command(arguments)

@@ -114,7 +114,7 @@ class Job(Model):
         return self.current_run.run_count if self.current_run else 0
 
     def summary(self) -> dict[str, Any]:
-        """Return the entry of this job in a list: what users look for, as JSON values."""
+        """Return the entry of this job in a list, as JSON values."""
         run = self.current_run
         return {
             "job_id": self.job_id,

@@ -1,0 +1,63 @@
+"""Output of the commands: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.cli.simple_table import AirflowConsole
+from rich.console import Console
+from rich.markup import escape
+from tabulate import tabulate
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Console for messages, progress and questions."""
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], output: str, *, columns: Sequence[str] = ()) -> None:
+    """
+    Print a list.
+
+    :param rows: rows with the same keys
+    :param output: ``table``, ``plain``, ``json`` or ``yaml``; the last two keep numbers, lists and null
+    :param columns: keys to show in a table; all by default
+    """
+    console = AirflowConsole()
+    if output == "json":
+        console.print_as_json(list(rows))  # type: ignore[arg-type]
+    elif output == "yaml":
+        console.print_as_yaml(list(rows))  # type: ignore[arg-type]
+    elif output == "plain":
+        # Airflow's plain tables convert text with the form of a number, such as the version 1.10.
+        cells = [{key: _cell(value) for key, value in row.items()} for row in rows]
+        print(tabulate(cells, headers="keys", tablefmt="plain", disable_numparse=True))  # noqa: T201
+    else:
+        console.print_as(
+            [{key: escape(_cell(row[key])) for key in columns or row} for row in rows],
+            "table",
+        )
+
+
+def print_facts(facts: Mapping[str, Any], output: str) -> None:
+    """
+    Print the facts about one thing: an object in JSON and YAML, otherwise a row per fact.
+
+    :param facts: values by name
+    :param output: as for :func:`print_rows`
+    """
+    console = AirflowConsole(show_header=False)
+    if output == "json":
+        console.print_as_json(dict(facts))
+    elif output == "yaml":
+        console.print_as_yaml(dict(facts))
+    else:
+        rows = [[key.replace("_", " "), _cell(value)] for key, value in facts.items()]
+        print(tabulate(rows, tablefmt="plain", disable_numparse=True))  # noqa: T201
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
