@@ -7,12 +7,8 @@ import argparse
 from airflow_provider_streamsets.cli.definition import get_commands
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """
-    Parse the arguments and run the command.
-
-    :param arguments: arguments of the command line; those of this process by default
-    """
+def create_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     (group,) = get_commands()
     parser = argparse.ArgumentParser("python -m airflow_provider_streamsets", description=group.help)
     subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
@@ -23,7 +19,16 @@ def main(arguments: list[str] | None = None) -> None:
         for argument in command.args:
             argument.add_to_parser(subparser)
         subparser.set_defaults(func=command.func)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Parse the arguments and run the command.
+
+    :param arguments: arguments of the command line; those of this process by default
+    """
+    options = create_parser().parse_args(arguments)
     options.func(options)
 
 

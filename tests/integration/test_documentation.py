@@ -6,6 +6,7 @@ import ast
 import configparser
 import importlib
 import importlib.util
+import itertools
 import json
 import re
 import shlex
@@ -26,6 +27,7 @@ from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_streamsets.__main__ import create_parser
 from airflow_provider_streamsets.control_hub import errors
 from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.operators.archives import ControlHubExportJobsOperator
@@ -206,6 +208,9 @@ def test_commands_exist():
             assert command in {"airflow", "cp", "make", "pip", *scripts}, line
             for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
                 assert setup["options.extras_require"][extra]
+            if [command, *arguments[:1]] == ["airflow", "streamsets"]:
+                own = itertools.takewhile(lambda argument: argument not in {"|", ">"}, arguments[1:])
+                assert create_parser().parse_args(list(own)), line
     for module in re.findall(r"`python -m ([\w.]+)", text_of_pages()):
         assert importlib.util.find_spec(module), module
 

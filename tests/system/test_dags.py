@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,6 +84,15 @@ def test_failed_run_is_explained_in_task_log(airflow, hub):
             assert text in log, f"{text!r} is not in the log of {task_id}:\n{log}"
         assert "StreamSets job" in airflow.links("system_failing", run_id, task_id)
         assert hub.token not in log
+        # The connection is in the database.
+        report = airflow.run_command("streamsets", "why", "system_failing", run_id, task_id)
+        assert "failed: " in report.splitlines()[0]
+        assert f"(job '{job}')" in report
+
+
+def test_command_checks_connection_in_database(airflow, hub):
+    facts = json.loads(airflow.run_command("streamsets", "check", "streamsets_system", "--output", "json"))
+    assert facts["control_hub"] == hub.url
 
 
 def test_replaced_triggerer_finishes_run_once(airflow, frozen):
