@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 from airflow_provider_streamsets.compat import HAS_PAGES, task_page_url
 
 CONNECTION_XCOM_KEY = "streamsets_conn_id"
-"""Key of the XCom by which the pages in Airflow's user interface find the tasks with jobs, and their Control Hub."""
+"""Key of the XCom by which pages and command line find the tasks with jobs, and their Control Hub."""
 
 
 class _XComLink(BaseOperatorLink):
@@ -56,8 +56,7 @@ def link_xcoms(task_instance: Any, conn_id: str, job_url: str) -> dict[str, str]
     :param conn_id: id of the task's connection
     :param job_url: URL of the job's page in Control Hub; empty if there is none (any more)
     """
-    xcoms = {ControlHubJobLink.xcom_key: job_url}
+    xcoms = {ControlHubJobLink.xcom_key: job_url, CONNECTION_XCOM_KEY: conn_id}
     if HAS_PAGES:
-        page_url = task_page_url(task_instance)
-        xcoms |= {CONNECTION_XCOM_KEY: conn_id, ControlHubRunLink.xcom_key: page_url}
+        xcoms[ControlHubRunLink.xcom_key] = task_page_url(task_instance)
     return xcoms

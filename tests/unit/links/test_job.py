@@ -50,5 +50,6 @@ def test_pages_are_linked_only_where_they_exist(context):
     assert [link.name for link in LINKS] == ["StreamSets job", *(["StreamSets run"] if HAS_PAGES else [])]
     assert set(link_xcoms(context["ti"], "conn", URL)) == {
         "streamsets_job_link",
-        *(["streamsets_run_link", "streamsets_conn_id"] if HAS_PAGES else []),
+        "streamsets_conn_id",
+        *(["streamsets_run_link"] if HAS_PAGES else []),
     }
