@@ -4,7 +4,7 @@ import re
 
 import pytest
 import requests
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.ui.scene import (
     BULK,
@@ -83,6 +83,19 @@ def expect_growth(run: Locator) -> None:
 
 def test_run_of_deferred_task_is_live(page, scene):
     expect_growth(show(page, scene, DEFERRED, "deferred", standalone=True))
+
+
+def test_counts_of_active_run_never_fall(page, scene):
+    def answer_late(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "input": 1, "output": 1})
+
+    page.route("**/api/run?*", answer_late)
+    run = show(page, scene, DEFERRED, "deferred", standalone=True)
+    # What only the details have.
+    expect(run.get_by_role("heading", name="Events")).to_be_visible()
+    expect(fact(run, "Records in")).not_to_have_text("1")
+    expect(fact(run, "Records out")).not_to_have_text("1")
 
 
 def test_run_of_task_on_worker_is_live(page, scene):

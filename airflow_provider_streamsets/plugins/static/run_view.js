@@ -152,11 +152,19 @@ export const outcomeColumns = [
 
 const earlierColumns = [{ title: "Run", isRowHeader: true, cell: (run) => run.run_count }, ...outcomeColumns];
 
+// Two requests have the same facts: the newer ones count. The one that was answered first can have read later: while a run
+// is active, its counts only grow.
+function mergeAnswers(row, details, areDetailsNewer) {
+  const run = areDetailsNewer ? { ...row, ...details } : { ...details, ...row };
+  if (run.finished || row.run_count !== details?.run_count) return run;
+  const counts = ["input", "output", "errors"].map((name) => [name, Math.max(row[name] ?? 0, details[name] ?? 0)]);
+  return { ...run, ...Object.fromEntries(counts) };
+}
+
 export function RunDetails({ task, row, rowUpdated, rowError, groupLog, isLive, onAction, heading }) {
   const url = apiUrl("run", { ...taskKeys(row), job_id: row.job_id });
   const { data, error, updated, refresh } = usePolled(url, () => (isLive() ? 5 : 0), task.is_waiting);
-  // Two requests have the same facts: the newer ones count.
-  const run = updated && updated >= rowUpdated ? { ...row, ...data } : { ...data, ...row };
+  const run = mergeAnswers(row, data, updated && updated >= rowUpdated);
   const log = useLog(task, !groupLog && data && !data.series.source) ?? groupLog ?? [];
   useEffect(() => observe(row), [row]);
   const onDone = () => {
