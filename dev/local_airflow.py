@@ -21,6 +21,8 @@ import requests
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
 _BIN = Path(sys.executable).parent
 _RETRIES = 5
+# Seconds to wait for a response. A busy machine can delay the first ones by half a minute.
+_REQUEST_TIMEOUT = 120
 # Seconds to wait for a lock. After SQLite's default of 5, a scheduler on a slow machine exits.
 _SQLITE_TIMEOUT = 120
 
@@ -256,10 +258,10 @@ class LocalAirflow:
         :param user: name of one of the users; None without users
         """
         if user is None:
-            response = self._session.get(f"{self.url}/auth/token", timeout=10)
+            response = self._session.get(f"{self.url}/auth/token", timeout=_REQUEST_TIMEOUT)
         else:
             body = {"username": user, "password": self.passwords[user]}
-            response = self._session.post(f"{self.url}/auth/token", json=body, timeout=10)
+            response = self._session.post(f"{self.url}/auth/token", json=body, timeout=_REQUEST_TIMEOUT)
         response.raise_for_status()
         return str(response.json()["access_token"])
 
@@ -283,7 +285,9 @@ class LocalAirflow:
     ) -> requests.Response:
         """Send a request, and retry server errors, which a busy database can cause; only for idempotent requests."""
         self._check_components()
-        response = self._session.request(method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=30)
+        response = self._session.request(
+            method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=_REQUEST_TIMEOUT
+        )
         if response.status_code < 500 or not retries:
             return response
         time.sleep(1)
@@ -322,7 +326,7 @@ class LocalAirflow:
 
     def hook_forms(self) -> list[dict[str, Any]]:
         """Return the connection forms that the user interface receives."""
-        response = self._session.get(f"{self.url}/ui/connections/hook_meta", timeout=30)
+        response = self._session.get(f"{self.url}/ui/connections/hook_meta", timeout=_REQUEST_TIMEOUT)
         response.raise_for_status()
         return list(response.json())
 
