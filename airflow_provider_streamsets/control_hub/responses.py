@@ -34,6 +34,8 @@ from airflow_provider_streamsets.control_hub.errors import (
 _MAX_RETRY_AFTER = 300.0
 # Sent by a gateway in front of Control Hub, not by Control Hub.
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
+TRANSIENT_STATUSES = _GATEWAY_STATUSES | {429}
+"""Statuses that say nothing about the request, which can succeed later."""
 _PROJECT_ACCESS_DENIED = "RESTAPI_08"
 # `requests` reads the CA bundle from these variables by default.
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

@@ -12,6 +12,7 @@ class Service(enum.Enum):
     JOBRUNNER = "jobrunner/rest"
     PIPELINES = "pipelinestore/rest"
     SECURITY = "security/rest"
+    SERVER = "rest"
     TIMESERIES = "timeseries/rest"
     TUNNELING = "tunneling/rest"
 

@@ -24,7 +24,7 @@ from airflow_provider_streamsets.control_hub.models import CurrentUser, parse_la
 from airflow_provider_streamsets.control_hub.paging import page_params
 from airflow_provider_streamsets.control_hub.services import Retry, Service
 from airflow_provider_streamsets.control_hub.tokens import organization_id
-from airflow_provider_streamsets.control_hub.transport import Transport
+from airflow_provider_streamsets.control_hub.transport import RawResponse, Transport
 from airflow_provider_streamsets.control_hub.urls import normalize_base_url
 
 if TYPE_CHECKING:
@@ -255,6 +255,18 @@ class Session:
         client.sleep, client.time_left = self.sleep, self.time_left
         return client
 
+    def with_credential(self, credential_id: str, token: str) -> Self:
+        """
+        Return a client of the same Control Hub with another credential, which sends each request once.
+
+        :param credential_id: id of the credential
+        :param token: token of the credential
+        """
+        config = replace(
+            self._credential.config, base_url=self.base_url, credential_id=credential_id, token=token, max_attempts=1
+        )
+        return self._from_credential(CredentialSession(config), None)
+
     @contextlib.contextmanager
     def within(self, time_left: Callable[[], float]) -> Iterator[None]:
         """
@@ -435,3 +447,33 @@ class Session:
                     ):
                         self.adopt(newer)
         raise AssertionError("unreachable")
+
+    def send_raw(
+        self,
+        method: str,
+        service: Service,
+        path: str,
+        *,
+        action: str,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        retry: Retry = Retry.SAFE,
+    ) -> RawResponse:
+        """
+        Send one request to Control Hub and return the response as it was received, an error as well.
+
+        Internal to this package, for the conformance check. The parameters are those of :meth:`request`. Responses
+        with a transient status are retried, and raised if they persist.
+        """
+        response: RawResponse = self._credential.send(
+            method,
+            service,
+            path,
+            action=action,
+            params=params,
+            body=body,
+            retry=retry,
+            raw=True,
+            time_left=self.time_left,
+        )
+        return response

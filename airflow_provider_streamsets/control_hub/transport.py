@@ -29,7 +29,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedResponseError,
     ControlHubUntrustedCertificateError,
 )
-from airflow_provider_streamsets.control_hub.responses import ResponseClassifier, origin
+from airflow_provider_streamsets.control_hub.responses import TRANSIENT_STATUSES, ResponseClassifier, origin
 from airflow_provider_streamsets.control_hub.services import Retry
 from airflow_provider_streamsets.control_hub.time_limit import TimeLimitAdapter, total_time_limit
 from airflow_provider_streamsets.control_hub.urls import trusted_redirect
@@ -60,6 +60,21 @@ _CONTROL_HUB_DECISIONS = (ControlHubNotFoundError, ControlHubPermissionError, Co
 
 
 @dataclass(frozen=True)
+class RawResponse:
+    """
+    A response as it was received, whatever its status.
+
+    :param status: HTTP status
+    :param content_type: header ``Content-Type``; empty if there was none
+    :param text: body
+    """
+
+    status: int
+    content_type: str
+    text: str
+
+
+@dataclass(frozen=True)
 class _Request:
     method: str
     url: str
@@ -70,6 +85,7 @@ class _Request:
     file: BinaryIO | None
     stream_to: Callable[[Iterator[bytes]], Any] | None
     needs_body: bool
+    raw: bool
     time_left: Callable[[], float] | None
 
     def payload(self) -> tuple[Any, dict[str, str]]:
@@ -128,6 +144,7 @@ class Transport:
         file: BinaryIO | None = None,
         stream_to: Callable[[Iterator[bytes]], Any] | None = None,
         needs_body: bool = False,
+        raw: bool = False,
         on_moved: Callable[[str], None] | None = None,
         time_left: Callable[[], float] | None = None,
     ) -> Any:
@@ -142,10 +159,11 @@ class Transport:
         :param stream_to: called with the chunks of the response, which then need not be JSON and is never held in
             memory; called again from the first chunk when the request is retried
         :param needs_body: Control Hub always returns a value from this call, so an empty response counts as an outage
+        :param raw: return a :class:`RawResponse` for any status that is not transient, instead of parsing the response
         :param on_moved: called with the new base URL when the organization has moved (contract section 1.8)
         :param time_left: returns the seconds until the deadline of a wait, which shortens the timeouts and stops the
             retries; ignored for the timeouts of file transfers and for requests that must not be retried
-        :returns: the parsed JSON, None for an empty body, or the return value of `stream_to`
+        :returns: the parsed JSON, None for an empty body, the return value of `stream_to`, or the raw response
         :raises ControlHubError: if the request fails; the subclass says why
         """
 
@@ -181,6 +199,7 @@ class Transport:
             file,
             stream_to,
             needs_body,
+            raw,
             time_left,
         )
         return retrying(self._send_once, request, on_moved)
@@ -268,6 +287,10 @@ class Transport:
             raise self.classifier.classify_failure(error, request.url, request.action) from None
 
     def _parse_response(self, response: requests.Response, request: _Request) -> Any:
+        if request.raw and response.status_code not in TRANSIENT_STATUSES:
+            body, _ = read_limited(self._iter_chunks(response, request), MAX_RESPONSE_BYTES)
+            content_type = response.headers.get("Content-Type", "")
+            return RawResponse(response.status_code, content_type, body.decode("utf-8", "replace"))
         if not response.ok or response.status_code >= 300:
             body, _ = read_limited(self._iter_chunks(response, request), MAX_ERROR_BYTES)
             error = self.classifier.classify_response(response, body, request.action)

@@ -27,6 +27,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.models import JobRun, Model
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.services import Service
 from airflow_provider_streamsets.control_hub.submission import CreateIntent, StartIntent, TemplateStartIntent
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
 from tests.unit.fakes.api_payloads import (
@@ -71,6 +72,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "current_user": [lambda c: c.current_user()],
     "project_names": [lambda c: c.project_names()],
     "job_url": [lambda c: c.job_url(JOB_ID)],
+    "send_raw": [lambda c: c.send_raw("GET", Service.SECURITY, "/v1/currentUser", action="read the user")],
     "jobs.get": [lambda c: c.jobs.get(JOB_ID)],
     "jobs.get_many": [lambda c: c.jobs.get_many([JOB_ID, _OTHER])],
     "jobs.get_all": [lambda c: c.jobs.get_all([JOB_ID])],
@@ -173,6 +175,7 @@ NO_REQUEST = {
     "within",
     "close",
     "with_options",
+    "with_credential",
     "request",
     "same_identity",
     "adopt",

@@ -30,6 +30,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUntrustedCertificateError,
     Issue,
 )
+from airflow_provider_streamsets.control_hub.services import Service
 from tests.unit.fakes.api_payloads import (
     CONNECT_TIMEOUT,
     CREDENTIAL_ID,
@@ -389,6 +390,39 @@ def test_invalid_retry_after_is_ignored(http, client, clock, header):
     http.get(CURRENT, [{"status_code": 429, "headers": {"Retry-After": header}}, {"json": run_json()}])
     client.runs.current(JOB_ID)
     assert 1 <= clock.slept[0] <= 2
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 500])
+def test_raw_response_is_returned_as_received(http, client, clock, status):
+    headers = {"Content-Type": "text/html"}
+    http.get(
+        CURRENT,
+        [
+            {"status_code": 429, "headers": {"Retry-After": "7"}},
+            {"status_code": status, "text": "<p>", "headers": headers},
+        ],
+    )
+    response = client.send_raw("GET", Service.JOBRUNNER, f"/v1/job/{JOB_ID}/currentStatus", action="read the status")
+    assert (response.status, response.content_type, response.text) == (status, "text/html", "<p>")
+    assert clock.slept == [7]
+
+
+def test_raw_response_with_transient_status_raises(http, make_client):
+    http.get(CURRENT, status_code=503)
+    with pytest.raises(ControlHubUnavailableError):
+        make_client(max_attempts=2).send_raw(
+            "GET", Service.JOBRUNNER, f"/v1/job/{JOB_ID}/currentStatus", action="read the status"
+        )
+    assert http.call_count == 2
+
+
+def test_client_with_other_credential_sends_only_that(http, client):
+    http.get(CURRENT, status_code=503)
+    with client.with_credential("other", "e30.e30.") as other, pytest.raises(ControlHubUnavailableError):
+        other.runs.current(JOB_ID)
+    assert http.call_count == 1
+    assert http.last_request.headers["X-SS-App-Component-Id"] == "other"
+    assert http.last_request.headers["X-SS-App-Auth-Token"] == "e30.e30."
 
 
 def test_error_reports_retry_after(http, make_client):
