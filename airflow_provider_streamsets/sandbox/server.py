@@ -24,7 +24,7 @@ from airflow_provider_streamsets.sandbox.backend.variants import VariantError, V
 from airflow_provider_streamsets.sandbox.faults.middleware import ConnectionProtocol
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, load_faults
 from airflow_provider_streamsets.sandbox.persistence import StateError, StateFile
-from airflow_provider_streamsets.sandbox.seed.document import SeedError
+from airflow_provider_streamsets.sandbox.seed.document import SeedError, read_document
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
 
 KEEP_ALIVE_SECONDS = 75
@@ -33,6 +33,9 @@ Time after which the server closes an idle connection.
 
 Longer than the usual intervals of clients that poll: a request that arrives while its connection is closed fails.
 """
+
+REPORT_FORMAT = 1
+"""Format of the conformance reports that can be read; see ``airflow_provider_streamsets/cli/conformance``."""
 
 
 class Server(uvicorn.Server):
@@ -94,6 +97,12 @@ class Server(uvicorn.Server):
     help=f"YAML or JSON file with rules for fault injection. Faults: {', '.join(FAULT_TYPES)}.",
 )
 @click.option(
+    "--variants-from",
+    "report_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Conformance report of a Control Hub: behave like it. --variant changes single variants of it.",
+)
+@click.option(
     "--variant",
     "variants",
     multiple=True,
@@ -128,6 +137,7 @@ def command(
     seed_file: Path | None,
     state_file: Path | None,
     fault_file: Path | None,
+    report_file: Path | None,
     variants: tuple[str, ...],
     list_variants: bool,
     as_json: bool,
@@ -151,7 +161,7 @@ def command(
     logging.config.dictConfig(_logging_config(log_level))
     try:
         seed = load_seed(seed_file)
-        selected = Variants().changed(dict(_parse_variant(text) for text in variants)) if variants else None
+        selected = _select_variants(report_file, variants)
         credential = _select_credential(seed.organization.id, credential_id, token)
         faults = load_faults(fault_file) if fault_file else None
         state = StateFile(state_file) if state_file else None
@@ -203,6 +213,34 @@ def _describe_variants() -> str:
         meaning = click.wrap_text(meanings[name], 100, initial_indent="    ", subsequent_indent="    ")
         paragraphs.append(f"{name} = {default} (default) | {values}\n{meaning}")
     return "\n\n".join(paragraphs)
+
+
+def _select_variants(report_file: Path | None, options: tuple[str, ...]) -> Variants | None:
+    """Return the variants of a report, changed by those of the command line; None if there are neither."""
+    if report_file is None and not options:
+        return None
+    variants = Variants() if report_file is None else _read_report(report_file)
+    return variants.changed(dict(_parse_variant(text) for text in options))
+
+
+def _read_report(path: Path) -> Variants:
+    """
+    Read the variants of a conformance report.
+
+    :raises SeedError: if the file is not a report, or of a version that this one cannot read.
+    """
+    report = read_document(path)
+    if not isinstance(report, dict) or "format" not in report or not isinstance(report.get("variants"), dict):
+        raise SeedError(f"{path}: is not a conformance report: it needs the keys 'format' and 'variants'.")
+    version = report.get("provider", "unknown")
+    if report["format"] != REPORT_FORMAT:
+        raise SeedError(
+            f"{path}: has format {report['format']} of version {version}; this version reads format {REPORT_FORMAT}."
+        )
+    try:
+        return Variants().changed(report["variants"])
+    except VariantError as error:
+        raise SeedError(f"{path}: written by version {version}, this is version {__version__}. {error}") from None
 
 
 def _parse_variant(text: str) -> tuple[str, str]:
