@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -122,6 +123,18 @@ def test_changed_variant_is_found(sandbox, client, name, value):
     assert report.variants.get(name) == value, finding(report, section).as_dict()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_combination_of_variants_is_reported_wrong(sandbox, client, seed):
+    choose = random.Random(seed).choice
+    variants = {name: choose(values) for name, values in Variants.choices().items() if values}
+    sandbox.set_variants(**variants)
+    report = run_conformance(client, job_id=sandbox.job_id(JOB))
+    selected = sandbox.state()["variants"]
+    assert report.variants == {name: selected[name] for name in report.variants}
+    assert len(report.variants) > 25
+    assert report.unmatched == report.warnings == ()
+
+
 def test_report_of_three_variants_makes_a_sandbox_alike(sandbox, client, tmp_path):
     file = tmp_path / "report.yaml"
     sandbox.set_variants(**THREE)
@@ -155,6 +168,27 @@ def test_job_is_left_as_found(sandbox, client):
     assert {k: v for k, v in after.items() if k not in changing} == {
         k: v for k, v in before.items() if k not in changing
     }
+
+
+def test_job_that_fails_is_left_acknowledged(sandbox, client):
+    report = run_conformance(client, job_id=sandbox.job_id("Job that cannot run"))
+    assert finding(report, "18.3").as_dict() == {
+        "section": "18.3",
+        "question": "Does one invalid id prevent a bulk action?",
+        "status": "not answered",
+        "reason": "the run ended INACTIVE_ERROR/RED before the probe",
+    }
+    assert finding(report, "18.7").reason.startswith("the job has fewer than two runtime parameters")
+    assert report.variants["start_body"] == "status"
+    assert (sandbox.job_state("Job that cannot run")["status"], report.warnings) == ("INACTIVE", ())
+
+
+def test_run_that_cannot_be_stopped_is_a_warning(sandbox, client):
+    sandbox.set_faults({"path": "*top*", "method": "POST", "fault": "server_error", "status": 503})
+    report = run_conformance(client, job_id=sandbox.job_id(JOB))
+    assert sandbox.job_state(JOB)["status"] == "ACTIVE"
+    assert [warning.partition(":")[0] for warning in report.warnings] == ["The job may not be as it was"]
+    assert finding(report, "18.28").status == "not answered"
 
 
 def test_interrupt_stops_the_started_run(sandbox):

@@ -44,7 +44,7 @@ MAX_JOB_REQUESTS = 600
 
 _POLL_SECONDS = 2.0
 _WAIT_SECONDS = 180.0
-_LAG_SECONDS = 1.0
+_LAG_POLL_SECONDS = 0.25
 _IDLE = (None, "INACTIVE", "ACTIVATION_ERROR")
 _ENDED = ("INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR")
 # Changed by an upgrade, and perhaps by a start with parameters.
@@ -112,8 +112,8 @@ class JobProbes:
         return self.answers.setdefault(section, Answer())
 
     @contextmanager
-    def _step(self, *sections: str) -> Iterator[None]:
-        self._on_probe(f"{', '.join(sections)} with the job")
+    def _step(self, description: str, *sections: str) -> Iterator[None]:
+        self._on_probe(f"{sections[0]} Job: {description}")
         try:
             yield
         except NotAnswered as reason:
@@ -146,17 +146,17 @@ class JobProbes:
         return self._wait(lambda status: (status.get("runCount") or 0) > after and status.get("status") in statuses)
 
     def _while_inactive(self) -> None:
-        with self._step("18.29"):
+        with self._step("acknowledge it without an error", "18.29"):
             reply = self._post("acknowledgeError")
             self._answer("18.29").facts = {"acknowledgement": reply.facts()}
             self._answer("18.29").match(
                 "acknowledge_elsewhere", [decision(reply, "no_effect", "refused", "the acknowledgement")]
             )
-        with self._step("18.28"):
+        with self._step("stop it while it is inactive", "18.28"):
             reply = self._post("stop")
             self._answer("18.28").facts["stop while inactive"] = reply.facts()
             self._answer("18.28").match("stop_inactive", [decision(reply, "accepted", "refused", "the stop")])
-        with self._step("18.1", "18.24"):
+        with self._step("duplicate it, and delete the copy", "18.1", "18.24"):
             self._duplicate()
 
     def _duplicate(self) -> None:
@@ -181,9 +181,9 @@ class JobProbes:
 
     def _while_active(self) -> None:
         sections = ("18.3", "18.4", "18.11", "18.31", "18.32", "18.35", "18.42")
-        with self._step(*sections):
+        with self._step("start it", *sections):
             before, status = self._first_start()
-            with self._step("18.28"):
+            with self._step("stop it while it is activating", "18.28"):
                 if self._stop_while_activating(status):
                     self._wait_for(*_ENDED, after=before)
                     before, _ = self._start()
@@ -195,11 +195,11 @@ class JobProbes:
                 "pipelines": [status_name(pipeline.get("status")) for pipeline in status.get("pipelineStatus") or ()],
                 "has record counts": bool(status.get("lastReportedMetricTime")),
             }
-            with self._step("18.4"):
+            with self._step("start it again", "18.4"):
                 self._start_active()
-            with self._step("18.11", "18.42"):
+            with self._step("upgrade it", "18.11", "18.42"):
                 self._upgrade(status)
-            with self._step("18.3"):
+            with self._step("stop it together with an unknown job", "18.3"):
                 self._stop_with_unknown_job()
             self._record_events("stopped run", self._wait_for(*_ENDED, after=before))
 
@@ -217,22 +217,22 @@ class JobProbes:
         answer = self._answer("18.2")
         answer.facts["start"] = reply.facts()
         answer.match("start_body", ["status" if reply.object.get("runCount") else shape(reply, "empty")])
-        is_old = (status.get("runCount") or 0) <= before
-        self._answer("18.31").facts["first status after the start"] = (
-            "of the previous run" if is_old else "of the new run"
-        )
-        self._answer("18.31").match("start_status_lag", ["previous" if is_old else "none"])
-        if is_old:
-            self._hub.client.sleep(_LAG_SECONDS)
+        deadline = Deadline.of_retries(_WAIT_SECONDS, self._hub.client.sleep)
+        for _ in deadline.polls(_LAG_POLL_SECONDS):
+            if (status.get("runCount") or 0) > before:
+                break
             status = self._status()
+        self._answer("18.31").facts["seconds until the status is that of the new run, at most"] = deadline.elapsed
+        self._answer("18.31").match("start_status_lag", ["previous" if deadline.elapsed else "none"])
         self._record_color(status)
-        with self._step("18.19"):
+        with self._step("read its record counts", "18.19"):
             runs = self._survey.runs(self._job)
             if len(runs) > 1 and not self._survey.has_metrics(self._job, runs[0]):
                 facts, values = counts_of_latest(self._survey, self._job, runs)
                 self._answer("18.19").facts["just started run"] = facts
-                self._answer("18.19").match("counts_of_latest", values)
-        with self._step("18.7"):
+                # Without an entry, it depends on the counts of other jobs whether that of the previous run is missing.
+                self._answer("18.19").match("counts_of_latest", [] if values == ["absent"] else values)
+        with self._step("read its parameters", "18.7"):
             self._compare_parameters()
         return before, status
 
@@ -246,7 +246,8 @@ class JobProbes:
         self._answer("18.7").match("start_parameters_kept", ["stored"] if is_kept else ["not_stored", "stored"])
 
     def _record_color(self, status: Json) -> None:
-        if status.get("status") not in ("ACTIVATING", "DEACTIVATING"):
+        # Red is the color of an error.
+        if status.get("status") not in ("ACTIVATING", "DEACTIVATING") or status.get("color") == "RED":
             return
         answer = self._answer("18.8")
         seen = sorted({state_of(status), *answer.facts.get("transitions", ())})
@@ -301,7 +302,7 @@ class JobProbes:
         self._record_color(status)
 
     def _forced_stop(self) -> None:
-        with self._step("18.30", "18.2", "18.8"):
+        with self._step("start it, and force the stop", "18.30", "18.2", "18.8"):
             before = int(self._status().get("runCount") or 0)
             reply = self._post_bulk("startJobs", self._id).require("the bulk start")
             self._answer("18.2").facts["bulk start"] = reply.facts()
