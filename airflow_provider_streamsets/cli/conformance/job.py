@@ -34,6 +34,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubJobStateError,
     ControlHubNotFoundError,
 )
+from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
@@ -61,7 +62,8 @@ def check_job(client: ControlHubClient, job_id: str) -> Json:
     :raises ControlHubJobStateError: if it is active, has an error to acknowledge, or is no job that can be started
     """
     action = f"check the conformance with job {job_id}"
-    job: Json = client.request("GET", Service.JOBRUNNER, _path(job_id), action=action) or {}
+    response = client.request("GET", Service.JOBRUNNER, _path(job_id), action=action)
+    job = dict(as_object(response or {}, "job"))
     if job.get("id") != job_id or job.get("jobDeleted"):
         raise ControlHubNotFoundError(f"Cannot {action}: the job was not found.")
     status = (job.get("currentJobStatus") or {}).get("status")
