@@ -290,7 +290,7 @@ class ControlHubBackend(Store):
             offset_text=job.seed.pipeline.offset,
             engine_ids=tuple(engine.id for engine in engines),
             engine_urls=tuple(engine.url for engine in engines),
-            behaviour=apply_parameters(behaviour or job.seed.pipeline.behaviour, declared),
+            behaviour=apply_parameters(behaviour or job.seed.behaviour or job.seed.pipeline.behaviour, declared),
             parameters=dict(parameters),
             scale=self.time_scale,
             stats_interval=job.seed.stats_interval,

@@ -329,7 +329,7 @@ class RunState(RunTimeline):
         """Return the records processed up to a time, as counted by the engine."""
         behaviour = self.run.behaviour
         if behaviour.start_error is not None:
-            return Counts(at=time, input=0, error=0, stage_errors=0)
+            return Counts(at=time, input=0, output=0, error=0, stage_errors=0)
         until = min(time, self.natural_end, self.stopped_at)
         if behaviour.ends_after is not None and until >= self.natural_end:
             records = behaviour.ends_after
@@ -338,10 +338,12 @@ class RunState(RunTimeline):
             if behaviour.ends_after is not None:
                 records = min(records, behaviour.ends_after)
         records *= self.run.instances
+        errors = int(records * behaviour.error_share)
         return Counts(
             at=time,
             input=records,
-            error=int(records * behaviour.error_share),
+            output=round((records - errors) * behaviour.output_share),
+            error=errors,
             stage_errors=int(records * behaviour.stage_error_share),
         )
 

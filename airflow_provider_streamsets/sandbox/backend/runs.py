@@ -96,13 +96,9 @@ class Counts:
 
     at: int
     input: int
+    output: int
     error: int
     stage_errors: int
-
-    @property
-    def output(self) -> int:
-        """Number of records written."""
-        return self.input - self.error
 
     @property
     def batches(self) -> int:
@@ -115,7 +111,7 @@ class Counts:
         def part(count: int) -> int:
             return (count + instances - 1 - instance) // instances
 
-        return Counts(self.at, part(self.input), part(self.error), part(self.stage_errors))
+        return Counts(self.at, part(self.input), part(self.output), part(self.error), part(self.stage_errors))
 
 
 @dataclass

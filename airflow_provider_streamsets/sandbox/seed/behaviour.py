@@ -56,6 +56,8 @@ class Behaviour:
     """Fraction of the records that become error records."""
     stage_error_share: Share = 0.0
     """Number of stage errors per record."""
+    output_share: Annotated[float, Field(strict=True, ge=0)] = 1.0
+    """Records written per record that is no error record."""
     activation: Seconds = 1.0
     """Time until the engine has started the pipeline."""
     deactivation: Seconds = 1.0

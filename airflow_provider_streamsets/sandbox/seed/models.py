@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -43,6 +44,8 @@ from airflow_provider_streamsets.sandbox.seed.document import (
 
 DEFAULT_SEED = Path(__file__).with_name("seed.yaml")
 _NAMESPACE = uuid.UUID("6f1c3f0e-5a0b-5d1e-9c55-2b7f0c1d9e4a")
+_VERSION = WithJsonSchema({"type": "integer", "minimum": 1})
+_Retries = Annotated[int, Field(strict=True, ge=-1), must("be an integer of at least -1")]
 
 
 @dataclass
@@ -54,7 +57,7 @@ class _References:
     pipeline: PipelineSeed | None = None
     """The pipeline of the job that is being read."""
     templates: dict[str, str] = field(default_factory=dict)
-    """Ids of job templates by name."""
+    """Ids of job templates by key or name."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,10 @@ class TagSeed:
 class VersionSeed:
     """A published version of a pipeline."""
 
-    version: Derived[str] = ""
+    version: Annotated[
+        str, BeforeValidator(str), Field(pattern="^[1-9][0-9]*$"), must("be an integer of at least 1"), _VERSION
+    ] = ""
+    """Number of the version; by default, one more than that of the version before it."""
     commit_id: Derived[str] = ""
     message: Name
     committed_ago: Annotated[Duration, Field(alias="committed")]
@@ -162,8 +168,12 @@ class PipelineSeed:
     @model_validator(mode="after")
     def _identify(self, info: ValidationInfo) -> PipelineSeed:
         key, organization = self.key or self.name, _references(info).organization
-        versions = []
-        for number, version in enumerate(self.versions, start=1):
+        versions: list[VersionSeed] = []
+        number = 0
+        for version in self.versions:
+            previous, number = number, int(version.version or number + 1)
+            if number <= previous:
+                raise invalid("must have its versions in ascending order")
             commit = make_id("commit", key, str(number))
             tags = tuple(replace(tag, id=f"{make_id('tag', commit, tag.name)}:{organization}") for tag in version.tags)
             versions.append(replace(version, version=str(number), commit_id=f"{commit}:{organization}", tags=tags))
@@ -193,19 +203,17 @@ def _find_version(number: Any, info: ValidationInfo) -> VersionSeed | None:
         return None
     if number is None:
         return pipeline.versions[-1]
-    if type(number) is not int or not 1 <= number <= len(pipeline.versions):
+    found = next((version for version in pipeline.versions if version.version == str(number)), None)
+    if found is None:
         raise invalid(f"must be one of the {len(pipeline.versions)} versions of '{pipeline.name}'")
-    return pipeline.versions[number - 1]
+    return found
 
 
 def _find_template(name: str, info: ValidationInfo) -> str:
     template_id = _references(info).templates.get(name)
     if template_id is None:
-        raise invalid("must be the name of an earlier template in this file")
+        raise invalid("must be the key or name of an earlier template in this file")
     return template_id
-
-
-_VERSION = WithJsonSchema({"type": "integer", "minimum": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +264,8 @@ class JobSeed:
     needs_ack: Flag | None = None
     """None for the value of the variant ``needs_ack_default`` at the time the job is added."""
     failover: Flag = False
-    max_retries: Derived[int] = -1
-    global_max_retries: Derived[int] = -1
+    max_retries: _Retries = -1
+    global_max_retries: _Retries = -1
     time_series: Flag = False
     stats_interval: Annotated[Duration, AfterValidator(lambda interval: max(1, interval))] = 60_000
     force_stop_timeout: Duration = 120_000
@@ -269,6 +277,8 @@ class JobSeed:
     created_ago: Annotated[Duration, Field(alias="created")] = 0
     modified_by: Derived[str | None] = None
     modified_on: Derived[int | None] = None
+    behaviour: Behaviour | None = None
+    """None for the behaviour of the pipeline."""
     past: tuple[PastRunSeed, ...] = ()
 
     @model_validator(mode="before")
@@ -291,7 +301,7 @@ class JobSeed:
     def _identify(self, info: ValidationInfo) -> JobSeed:
         job_id = f"{make_id('job', self.key or self.name)}:{_references(info).organization}"
         if self.is_template:
-            _references(info).templates.setdefault(self.name, job_id)
+            _references(info).templates.setdefault(self.key or self.name, job_id)
         return replace(self, id=job_id)
 
 

@@ -163,4 +163,4 @@ def _run_values(backend: ControlHubBackend, job: Job, now: int) -> dict[str, Any
 
 
 def _counts_values(counts: Counts | None) -> dict[str, int] | None:
-    return {**dataclasses.asdict(counts), "output": counts.output} if counts else None
+    return dataclasses.asdict(counts) if counts else None

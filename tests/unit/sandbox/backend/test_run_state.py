@@ -75,6 +75,11 @@ def test_batch_run_passes_through_all_statuses():
     ]
 
 
+def test_output_share_applies_to_records_without_errors():
+    counts = state_of(replace(BATCH, output_share=0.5)).counts(T0 + 60_000)
+    assert (counts.input, counts.output, counts.error) == (10_000, 4950, 100)
+
+
 def test_time_scale_shortens_durations():
     assert [when for when, *_ in statuses(state_of(BATCH, scale=10.0))] == [0.0, 0.1, 1.1, 1.2]
     assert state_of(BATCH, scale=10.0).counts(T0 + 600).input == 5000

@@ -71,12 +71,14 @@ def test_json_seed_is_loaded(tmp_path):
         ("jobs.0.version", 2, "jobs[0].version must be one of the 1 versions of 'P'"),
         ("jobs.0.created", "yesterday", "jobs[0].created must be a duration"),
         ("jobs.0.needs_ack", "yes", "jobs[0].needs_ack must be true or false"),
-        ("jobs.0.from_template", "T", "jobs[0].from_template must be the name of an earlier template"),
+        ("jobs.0.from_template", "T", "jobs[0].from_template must be the key or name of an earlier template"),
         ("jobs.0.parameters", {"A": [1]}, "jobs[0].parameters must map names to scalars"),
         ("jobs.0.past", [{"started": "1h", "stopped": "2h"}], "jobs[0].past[0].stopped must not be earlier"),
         ("jobs.0.past", [{"started": "1h"}, {"started": "2h"}], "jobs[0].past must be in chronological order"),
         ("jobs.0.instances", 0, "jobs[0].instances must be an integer of at least 1"),
+        ("jobs.0.max_retries", -2, "jobs[0].max_retries must be an integer of at least -1"),
         ("pipelines.0.versions", [], "pipelines[0].versions must not be empty"),
+        ("pipelines.0.versions.0.version", "1-DRAFT", "versions[0].version must be an integer of at least 1"),
         ("pipelines.0.behaviour.rate", 0, "pipelines[0].behaviour.rate must be a number greater than 0"),
         ("pipelines.0.behaviour.kind", "magic", "pipelines[0].behaviour.kind must be batch or streaming"),
         ("pipelines.0.behaviour.kind", "streaming", "pipelines[0].behaviour must not have 'records'"),
@@ -99,6 +101,26 @@ def test_jobs_with_same_name_need_keys():
         parse_seed(changed("jobs", jobs))
     jobs[1]["key"] = "J, second"
     assert len(parse_seed(changed("jobs", jobs)).jobs) == 2
+
+
+def test_versions_can_have_numbers():
+    versions = [{"message": "m", "committed": "1d", **number} for number in ({"version": 3}, {}, {"version": "7"})]
+    document = changed("pipelines.0.versions", versions)
+    document["jobs"][0].update(version=4, past=[{"started": "1h", "version": 3}])
+    seed = parse_seed(document)
+    assert [version.version for version in seed.pipelines[0].versions] == ["3", "4", "7"]
+    assert seed.jobs[0].version.version == "4"
+    assert seed.jobs[0].past[0].version == "3"
+    versions.reverse()
+    with pytest.raises(SeedError, match=r"pipelines\[0\] must have its versions in ascending order"):
+        parse_seed(changed("pipelines.0.versions", versions))
+
+
+def test_templates_with_same_name_have_keys():
+    template = {"name": "T", "pipeline": "P", "template": True}
+    jobs = [template, {**template, "key": "T2"}, {"name": "J", "pipeline": "P", "from_template": "T2"}]
+    seed = parse_seed(changed("jobs", jobs))
+    assert seed.jobs[2].template_id == seed.jobs[1].id
 
 
 @pytest.mark.parametrize(("content", "message"), [("a: [", "is not valid yaml"), ("- 1", "must be a mapping")])

@@ -198,7 +198,7 @@ def test_metrics_of_instances_add_up_to_total():
 
 @pytest.mark.parametrize("instances", [1, 2, 3, 7])
 def test_shares_add_up_to_total(instances):
-    total = Counts(at=T0, input=100, error=5, stage_errors=1)
+    total = Counts(at=T0, input=100, output=95, error=5, stage_errors=1)
     shares = [total.share(instance, instances) for instance in range(instances)]
     for field in ("input", "output", "error", "stage_errors"):
         assert sum(getattr(share, field) for share in shares) == getattr(total, field)
