@@ -314,6 +314,17 @@ def test_offsets_are_reset(client, sandbox):
     assert not sandbox.call("GET", path).content
 
 
+def test_parameters_have_default_values(client):
+    job = client.jobs.find_by_name("Web orders to warehouse")
+    assert client.pipelines.parameters(job.pipeline_commit_id) == {
+        "SOURCE_DIR": "/data/in",
+        "BATCH_SIZE": "1000",
+        "RECORDS": "",
+        "RATE": "",
+        "ERROR_SHARE": "",
+    }
+
+
 def test_unknown_parameters_are_detected(client):
     template = client.jobs.find_by_name("Regional orders", templates=True)
     names = ["REGION", "RECORDS", "RECORD", "LANGUAGE"]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         COMMIT_ID_FIELD,
         PipelineVersion,
         commit_ids_by_tag,
-        runtime_parameter_names,
+        runtime_parameter_defaults,
     )
     from airflow_provider_streamsets.control_hub.models.runs import (
         ENDED_STATUSES,
@@ -105,7 +105,7 @@ __all__ = [
     "parse_landing_url",
     "parse_project_names",
     "run_or_none",
-    "runtime_parameter_names",
+    "runtime_parameter_defaults",
     "started_instance_id",
     "status_run_count",
     "template_start_request",
@@ -151,7 +151,7 @@ __getattr__ = lazy_attributes(
             "COMMIT_ID_FIELD",
             "PipelineVersion",
             "commit_ids_by_tag",
-            "runtime_parameter_names",
+            "runtime_parameter_defaults",
         ),
         "runs": (
             "ENDED_STATUSES",

@@ -85,18 +85,17 @@ def commit_ids_by_tag(value: object) -> dict[str, str]:
     return {tag.string("name"): tag.required_string(COMMIT_ID_FIELD) for tag in tags}
 
 
-def runtime_parameter_names(value: object) -> list[str] | None:
+def runtime_parameter_defaults(value: object) -> dict[str, Any] | None:
     """
     Return the runtime parameters in the definition of a pipeline (contract section 13).
 
     :param value: ``PipelineJson`` with its definition
-    :returns: names of the parameters; None if the definition does not list them
+    :returns: default values by name; None if the definition does not list the parameters
     """
     definition = JsonReader(value, "pipeline").json_object("pipelineDefinition")
     for entry in JsonReader(definition, "pipeline definition").array("configuration"):
         configuration = JsonReader(entry, "pipeline configuration")
         if configuration.get("name") == "constants" and configuration.get("value") is not None:
-            return [
-                JsonReader(parameter, "parameter").required_string("key") for parameter in configuration.array("value")
-            ]
+            parameters = [JsonReader(parameter, "parameter") for parameter in configuration.array("value")]
+            return {parameter.required_string("key"): parameter.get("value") for parameter in parameters}
     return None

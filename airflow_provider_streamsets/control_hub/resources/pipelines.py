@@ -20,7 +20,7 @@ from airflow_provider_streamsets.control_hub.models import (
     Page,
     PipelineVersion,
     commit_ids_by_tag,
-    runtime_parameter_names,
+    runtime_parameter_defaults,
 )
 from airflow_provider_streamsets.control_hub.paging import chunked, page_params, paginate
 from airflow_provider_streamsets.control_hub.saql import equals, search_params
@@ -168,6 +168,16 @@ class Pipelines:
             raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: not found.")
         return response
 
+    def parameters(self, commit_id: str) -> dict[str, Any] | None:
+        """
+        Return the runtime parameters of a version, with their default values.
+
+        :param commit_id: id of the commit
+        :returns: default values by name; None if the pipeline definition does not list the parameters
+        :raises ControlHubNotFoundError: if the commit does not exist
+        """
+        return runtime_parameter_defaults(as_object(self._fetch_commit(commit_id), "pipeline"))
+
     def unknown_parameters(self, commit_id: str, names: Iterable[str]) -> dict[str, str | None]:
         """
         Return the names that are not runtime parameters of a version, each with its closest match or None.
@@ -179,7 +189,7 @@ class Pipelines:
         """
         commit = as_object(self._fetch_commit(commit_id), "pipeline")
         try:
-            parameters = runtime_parameter_names(commit)
+            parameters = runtime_parameter_defaults(commit)
         except ControlHubUnexpectedResponseError:
             return {}
         if parameters is None:

@@ -118,6 +118,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "pipelines.latest": [lambda c: c.pipelines.latest(PIPELINE_ID)],
     "pipelines.latest_commits": [lambda c: c.pipelines.latest_commits([PIPELINE_ID])],
     "pipelines.commit": [lambda c: c.pipelines.commit(commit_id(3))],
+    "pipelines.parameters": [lambda c: c.pipelines.parameters(commit_id(3))],
     "pipelines.unknown_parameters": [lambda c: c.pipelines.unknown_parameters(commit_id(3), ["A"])],
     "pipelines.tags": [lambda c: c.pipelines.tags(PIPELINE_ID)],
     "pipelines.version": [
