@@ -11,16 +11,20 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.utils import cli
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
+from rich.markup import escape
 from rich.prompt import Confirm
 
 from airflow_provider_streamsets import __version__, params, task_runs
+from airflow_provider_streamsets.cli.conformance import run_conformance, write_report
 from airflow_provider_streamsets.cli.follow import follow_run
 from airflow_provider_streamsets.cli.output import messages, print_facts, print_rows
+from airflow_provider_streamsets.cli.snapshot import dump_snapshot, take_snapshot
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun, Outcome
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import ControlHubNotFoundError, ControlHubRunTimeoutError
@@ -79,7 +83,12 @@ def _find_job(client: ControlHubClient, job: str) -> Job:
 
 @_command
 def check(args: Namespace) -> None:
-    """Print who and what a connection gives access to, and how well Control Hub answers."""
+    """Print who and what a connection gives access to, and how well Control Hub responds."""
+    if args.conformance:
+        _check_conformance(_connect(args.conn_id), args)
+        return
+    if args.with_job:
+        raise SystemExit("--with-job has no effect without --conformance.")
     client = _connect(args.conn_id).with_options(max_attempts=2)
     user = client.current_user()
     problems = []
@@ -126,6 +135,37 @@ def _project_name(client: ControlHubClient) -> str | None:
     if name is None:
         raise ControlHubNotFoundError(f"The credential has no access to the project '{client.project_id}'.")
     return name
+
+
+def _check_conformance(client: ControlHubClient, args: Namespace) -> None:
+    path = Path(args.conformance)
+    if path.is_dir() or not path.parent.is_dir():
+        raise SystemExit(f"Cannot write the report to '{path}': it is a folder, or its folder does not exist.")
+    job = _find_job(client, args.with_job) if args.with_job else None
+    if job is not None and not args.yes:
+        question = f"Start, stop, force-stop, upgrade and duplicate job {job.title}? Its records are processed."
+        if not sys.stdin.isatty():
+            raise SystemExit("--with-job needs a confirmation: --yes, or an answer on a terminal.")
+        if not Confirm.ask(escape(question), console=messages, default=False):
+            raise SystemExit("Nothing was started.")
+    with messages.status("Reading") as status:
+        report = run_conformance(
+            client, job_id=job.job_id if job else None, on_probe=lambda probe: status.update(escape(probe))
+        )
+    write_report(report, path)
+    for warning in report.warnings:
+        messages.print(warning, markup=False)
+    findings = report.as_dict()["findings"]
+    if args.output in _STRUCTURED:
+        print_facts(report.as_dict(), args.output)
+    else:
+        keys = ("section", "question", "status", "variants")
+        print_rows([{key: finding.get(key) for key in keys} for finding in findings], args.output)
+    answered = sum(finding["status"] == "answered" for finding in findings)
+    messages.print(f"Wrote {path}: {answered} of {len(findings)} questions are answered.", markup=False)
+    if report.unmatched:
+        unmatched = ", ".join(report.unmatched)
+        messages.print(f"No variant of the sandbox matches: {unmatched}. Please report this.", markup=False)
 
 
 @_command
@@ -297,10 +337,35 @@ def _print_report(client: ControlHubClient, output: str, report: RunReport) -> N
         print(report.details(fetch_names(client, report)))  # noqa: T201
 
 
+@_command
+def snapshot(args: Namespace) -> None:
+    """Print a seed of the sandbox with the jobs that match all filters, and their templates, pipelines and engines."""
+    client = _connect(args.conn_id)
+    selected = [
+        job
+        for templates in (False, True)
+        for job in islice(_select_jobs(client, args, templates=templates), args.limit)
+    ]
+    if not selected:
+        raise SystemExit("No job matches the filters.")
+    with messages.status("Reading") as status:
+        document = take_snapshot(
+            client,
+            selected,
+            anonymise=args.anonymise,
+            on_progress=lambda done, total: status.update(f"Read {done} of {total} jobs"),
+            on_warning=lambda text: messages.print(text, markup=False),
+        )
+    source = None if args.anonymise else f"'{client.current_user().organization_name}' at {client.base_url}"
+    print(dump_snapshot(document, source=source), end="")  # noqa: T201
+
+
 def sandbox(args: Namespace) -> None:
     """Run the sandbox until it is interrupted."""
     from airflow_provider_streamsets.sandbox.cli import main
 
-    options = {"--port": args.port, "--seed": args.seed, "--state": args.state, "--time-scale": args.time_scale}
-    given = [text for name, value in options.items() if value is not None for text in (name, value)]
+    given = []
+    for name in ("port", "seed", "state", "variants_from", "time_scale"):
+        value = getattr(args, name)
+        given += [] if value is None else [f"--{name.replace('_', '-')}", value]
     main([*given, *args.arguments])

@@ -90,7 +90,24 @@ def get_commands() -> list[GroupCommand]:
             name="streamsets",
             help="Check, run and watch jobs of StreamSets Control Hub",
             subcommands=(
-                _command("check", "Check a connection and what its credential can see", _CONN, ARG_OUTPUT),
+                _command(
+                    "check",
+                    "Check a connection and what its credential can see",
+                    _CONN,
+                    Arg(
+                        ("--conformance",),
+                        metavar="FILE",
+                        help="Find out which variants of the sandbox the Control Hub matches, and write a report",
+                    ),
+                    Arg(
+                        ("--with-job",),
+                        metavar="JOB",
+                        help="With --conformance: also start, stop, force-stop, upgrade and duplicate this job",
+                    ),
+                    _YES,
+                    ARG_OUTPUT,
+                    epilog="docs/howto/first-contact.md describes the requests and the report of --conformance.",
+                ),
                 _command(
                     "jobs",
                     "List jobs that match all filters, oldest first",
@@ -154,11 +171,19 @@ def get_commands() -> list[GroupCommand]:
                     ARG_OUTPUT,
                 ),
                 _command(
+                    "snapshot",
+                    "Print jobs, pipelines and engines as a seed of the sandbox",
+                    _CONN,
+                    *_FILTERS,
+                    Arg(("--anonymise",), action="store_true", help="Replace all names and values by neutral ones"),
+                ),
+                _command(
                     "sandbox",
                     "Run a local Control Hub",
                     Arg(("--port",), help="Port to listen on; 0 selects a free one"),
                     Arg(("--seed",), metavar="FILE", help="Engines, pipelines and jobs, such as a snapshot"),
                     Arg(("--state",), metavar="FILE", help="Persist the state in this file"),
+                    Arg(("--variants-from",), metavar="REPORT", help="Behave like the hub of a conformance report"),
                     Arg(("--time-scale",), metavar="FACTOR", help="Shorten the durations of runs by this factor"),
                     Arg(("arguments",), nargs="*", metavar="-- ARGUMENT", help="Further ones of streamsets-sandbox"),
                 ),

@@ -60,4 +60,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_cell, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_cell(entry)}" for key, entry in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)

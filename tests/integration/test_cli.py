@@ -20,6 +20,7 @@ if not HAS_PAGES:
 from airflow_provider_streamsets.__main__ import main
 from airflow_provider_streamsets.cli.definition import get_commands
 from airflow_provider_streamsets.operators.jobs import ControlHubListJobsOperator
+from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.testing.virtual_time import VirtualTime
 from tests.integration.airflow_rows import create_tables, delete_rows, store_task
 
@@ -159,6 +160,55 @@ def test_unknown_connection_is_one_line(command):
     result = command("check", "nowhere")
     assert "nowhere" in result.code
     assert "Traceback" not in result.err
+
+
+def test_conformance_report_is_written(hub, command, tmp_path):
+    hub.set_variants(unknown_job="404")
+    file = tmp_path / "report.yaml"
+    result = command("check", CONN_ID, "--conformance", str(file))
+    assert result.code == 0
+    assert yaml.safe_load(file.read_text("utf-8"))["variants"]["unknown_job"] == "404"
+    assert "unknown_job=404" in result.out
+    assert f"Wrote {file}" in result.err
+    assert not [job for job in hub.state()["jobs"] if job["running"] and job["name"] == CLICKSTREAM]
+
+
+def test_conformance_with_job_is_confirmed_first(hub, command, tmp_path, monkeypatch):
+    before = len(hub.starts())
+    arguments = ("check", "--conformance", str(tmp_path / "report.yaml"), "--with-job", CLICKSTREAM)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert "needs a confirmation" in command(*arguments).code
+    monkeypatch.setattr("sys.stdin", _Terminal("n\n"))
+    assert command(*arguments).code == "Nothing was started."
+    assert len(hub.starts()) == before
+    monkeypatch.setattr("sys.stdin", _Terminal("y\n"))
+    result = command(*arguments, "-o", "json")
+    assert result.code == 0
+    assert result.json["variants"]["start_body"] == "status"
+    assert len(hub.starts()) > before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--with-job", CLICKSTREAM), "no effect without --conformance"),
+        (("--conformance", "missing/report.yaml"), "Cannot write the report"),
+    ],
+)
+def test_conformance_is_refused_before_any_request(hub, command, arguments, message):
+    hub.forget_requests()
+    assert message in command("check", *arguments).code
+    assert not hub.requests()["total"]
+
+
+def test_snapshot_is_a_seed(command, tmp_path):
+    result = command("snapshot", CONN_ID, "--name", ORDERS)
+    assert result.code == 0
+    file = tmp_path / "seed.yaml"
+    file.write_text(result.out, "utf-8")
+    assert [job.name for job in load_seed(file).jobs] == [ORDERS]
+    assert ORDERS not in command("snapshot", "--name", ORDERS, "--anonymise").out
+    assert command("snapshot", "--name", "nope").code == "No job matches the filters."
 
 
 def test_filters_are_those_of_the_list_operator():
@@ -351,3 +401,5 @@ def test_sandbox_passes_arguments_on(command):
     result = command("sandbox", "--port", "0", "--", "--list-variants")
     assert result.code == 0
     assert "unknown_job" in result.out
+    result = command("sandbox", "--variants-from", "missing.yaml", "--port", "0")
+    assert "missing.yaml" in result.err
