@@ -208,7 +208,7 @@ def runs(args: Namespace) -> None:
 @_command
 def run(args: Namespace) -> None:
     """Start a job, follow its run, and exit with a code for its outcome."""
-    parameters = params.json_object(args.parameters, "--parameters", rendered=True)
+    parameters = params.json_object(_read_argument(args.parameters), "--parameters", rendered=True)
     client = _connect(args.conn_id)
     job = _find_job(client, args.job)
     started = client.runs.start(job, parameters)
@@ -227,6 +227,16 @@ def run(args: Namespace) -> None:
         sys.exit(_interrupted(client, job, started))
     _print_report(client, args.output, report)
     sys.exit(_EXIT_CODES[report.outcome] if report.outcome else 1)
+
+
+def _read_argument(value: str | None) -> str | None:
+    """Return the value of an argument, or the content of the file that it names after an ``@``."""
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"Cannot read the parameters from '{value[1:]}': {error}") from None
 
 
 def _interrupted(client: ControlHubClient, job: Job, started: JobRun) -> int:

@@ -134,7 +134,8 @@ def get_commands() -> list[GroupCommand]:
                     Arg(
                         ("-p", "--parameters"),
                         metavar="JSON",
-                        help='Runtime parameters that override those of the job, such as \'{"DAY": "2026-01-31"}\'',
+                        help='Runtime parameters that override those of the job, such as \'{"DAY": "2026-01-31"}\', or '
+                        "@FILE, a file with them",
                     ),
                     _NO_WAIT,
                     _TIMEOUT,

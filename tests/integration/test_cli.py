@@ -285,11 +285,19 @@ def test_run_that_takes_too_long(command):
     assert command("stop", CLICKSTREAM).code == 0
 
 
-def test_run_with_parameters_without_wait(hub, command):
-    result = command("run", ORDERS, "-p", '{"DAY": "2026-01-31"}', "--no-wait", "-o", "json")
+@pytest.mark.parametrize("is_file", [False, True])
+def test_run_with_parameters_without_wait(hub, command, tmp_path, is_file):
+    value = '{"RECORDS": "500"}'
+    if is_file:
+        (tmp_path / "parameters.json").write_text(value, "utf-8")
+        value = f"@{tmp_path / 'parameters.json'}"
+    result = command("run", ORDERS, "-p", value, "--no-wait", "-o", "json")
     assert result.code == 0
     assert result.json["status"] == "ACTIVATING"
     assert hub.job_state(ORDERS)["running"]
+    hub.advance(60)
+    (run,) = command("runs", ORDERS, "--limit", "1", "-o", "json").json
+    assert run["input_count"] == 500
 
 
 @pytest.mark.parametrize(
@@ -297,6 +305,7 @@ def test_run_with_parameters_without_wait(hub, command):
     [
         (("nope",), "no job has that name"),
         ((ORDERS, "-p", "[1]"), "'--parameters' must be a JSON object"),
+        ((ORDERS, "-p", "@missing.json"), "Cannot read the parameters"),
         ((LEDGER,), "Acknowledge the error first"),
     ],
 )
