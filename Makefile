@@ -78,6 +78,7 @@ test-fast: venv  ## Run all tests that do not need a running Airflow
 .PHONY: test-airflow-2
 test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest supported Airflow
 	$(VENV_2)/bin/python -m pytest -n 2 --dist loadfile -W ignore tests/unit --ignore tests/unit/sandbox \
+		--ignore tests/unit/cli/test_conformance.py --ignore tests/unit/cli/test_snapshot.py \
 		--ignore tests/unit/control_hub/tracking --ignore tests/unit/control_hub/resources --ignore-glob '*/control_hub/test_[!ct]*' \
 		--ignore-glob '*fuzz*' -m 'not hypothesis'
 
