@@ -32,6 +32,7 @@ from airflow_provider_streamsets.control_hub.tracking.report import RunReport, f
 from airflow_provider_streamsets.control_hub.tracking.wait import request_stops, stop_runs
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.job_selector import get_job
+from airflow_provider_streamsets.sandbox.cli import main as run_sandbox
 from airflow_provider_streamsets.task_runs import TaskKey, TaskRuns
 
 _EXIT_CODES = {Outcome.SUCCEEDED: 0, Outcome.FAILED: 3, Outcome.STOPPED: 4}
@@ -42,6 +43,8 @@ _ENGINE_TYPES = ("COLLECTOR", "TRANSFORMER")
 # Seconds for which a stop is retried while the job activates.
 _STOP_MAX_WAIT = 60.0
 _ACKNOWLEDGE_MAX_WAIT = 6.0
+# Seconds for which the report of an ended run is tried again.
+_REPORT_TIMEOUT = 60.0
 _STRUCTURED = ("json", "yaml")
 _JOB_COLUMNS = ("job_name", "status", "color", "run_count", "start_time", "pipeline_version", "tags")
 _RUN_COLUMNS = (
@@ -64,6 +67,8 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
             function(args)
         except (ControlHubError, AirflowException, ValueError) as error:
             raise SystemExit(str(error)) from None
+        except KeyboardInterrupt:
+            raise SystemExit(_INTERRUPTED) from None
 
     return run_command  # type: ignore[no-any-return]
 
@@ -250,7 +255,7 @@ def _interrupted(client: ControlHubClient, job: Job, started: JobRun) -> int:
     except (KeyboardInterrupt, EOFError):
         # Interrupted again: no answer.
         messages.print()
-    messages.print(f"Left {name} active. To stop it: streamsets stop {job.job_id}", markup=False)
+    messages.print(f"Left {name} active; the command 'stop' stops it.", markup=False)
     return _INTERRUPTED
 
 
@@ -337,7 +342,7 @@ def _read_report(client: ControlHubClient, task: TaskRuns, job_id: str, run_coun
 def _report(client: ControlHubClient, job_name: str, run: JobRun) -> RunReport:
     if not run.has_ended:
         return RunReport.from_active_run(job_id=run.job_id, job_name=job_name, run=run)
-    return replace(client.runs.wait(run, metrics_timeout=0), job_name=job_name)
+    return replace(client.runs.wait(run, timeout=_REPORT_TIMEOUT, metrics_timeout=0), job_name=job_name)
 
 
 def _print_report(client: ControlHubClient, output: str, report: RunReport) -> None:
@@ -372,10 +377,8 @@ def snapshot(args: Namespace) -> None:
 
 def sandbox(args: Namespace) -> None:
     """Run the sandbox until it is interrupted."""
-    from airflow_provider_streamsets.sandbox.cli import main
-
     given = []
     for name in ("port", "seed", "state", "variants_from", "time_scale"):
         value = getattr(args, name)
         given += [] if value is None else [f"--{name.replace('_', '-')}", value]
-    main([*given, *args.arguments])
+    run_sandbox([*given, *args.arguments])

@@ -341,7 +341,7 @@ def test_interrupted_run(hub, command, while_waiting, monkeypatch, answer, code,
     hub.advance(60)
     assert result.code == code
     assert hub.job_state(CLICKSTREAM)["running"] is not is_stopped
-    assert ("streamsets stop" in result.err) is not is_stopped
+    assert ("the command 'stop' stops it" in result.err) is not is_stopped
 
 
 def test_stop_waits_for_the_end(hub, command):
@@ -351,6 +351,12 @@ def test_stop_waits_for_the_end(hub, command):
     result = command("stop", CLICKSTREAM)
     assert result.code == 0
     assert "no active run" in result.err
+
+
+def test_interrupted_stop_ends_without_traceback(hub, command, while_waiting):
+    start(hub, CLICKSTREAM)
+    while_waiting.append(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command("stop", CLICKSTREAM).code == 130
 
 
 def test_stop_of_another_run_does_nothing(hub, command):
@@ -385,6 +391,15 @@ def test_why_reports_failed_run(hub, command):
     assert CUSTOMERS in result.out
     (entry,) = command(*arguments, "-o", "json").json
     assert entry["outcome"] == "FAILED"
+
+
+def test_why_reports_what_can_be_read(hub, command):
+    arguments = task_of(**start(hub, CUSTOMERS, 60))
+    hub.add_fault({"path": "*/jobStatusHistory", "fault": "server_error"})
+    result = command(*arguments)
+    assert result.code == 0
+    assert "JDBC_34" in result.out
+    assert "Events: none available" in result.out
 
 
 def test_why_of_active_run(hub, command):
