@@ -29,6 +29,7 @@ from airflow_provider_streamsets.sandbox.api.routes import (
     metrics,
     pipelines,
     runs,
+    saved_filters,
 )
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
@@ -58,6 +59,7 @@ ROUTERS = (
     engines.tunneling_router,
     metrics.router,
     pipelines.router,
+    saved_filters.router,
     admin.router,
     pages.router,
 )

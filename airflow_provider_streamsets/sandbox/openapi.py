@@ -39,6 +39,7 @@ def route_spec(
     may_be_empty: bool = False,
     media: str = "application/json",
     is_public: bool = False,
+    is_refused: bool = False,
     no_content: Iterable[int] = (),
 ) -> Json:
     """
@@ -53,6 +54,7 @@ def route_spec(
     :param may_be_empty: whether the response has no body if the object does not exist.
     :param media: media type of the response.
     :param is_public: whether the route needs no credential.
+    :param is_refused: whether every request is answered with 403, because the user lacks a role.
     :param no_content: HTTP statuses of successful responses without a body.
     """
     error = _content("application/json", schema_of("Issues"))
@@ -68,6 +70,9 @@ def route_spec(
     arguments: Json = {"responses": responses, "openapi_extra": extra}
     if success is None or media != "application/json":
         arguments["response_class"] = Response
+    if is_refused:
+        responses[403] = error
+        arguments["status_code"] = 403
     if success is not None:
         responses[200] = _content(media, schema_of(success))
         if may_be_empty:
@@ -246,6 +251,7 @@ _PATH_PARAMETERS = {
     "engine_pipeline_id": "EnginePipelineId",
     "commit_id": "CommitId",
     "service": "Service",
+    "filter_id": "SavedFilterId",
     "organization": "OrganizationId",
 }
 _JOB_PARAMETERS = ("job_id", "template_id", "jobId")
@@ -258,6 +264,7 @@ _STRING_SCHEMAS: dict[str, Json] = {
     "PipelineId": {"description": "The id of a pipeline."},
     "EnginePipelineId": {"description": "The id of a job's pipeline on its engine."},
     "CommitId": {"description": "The id of a pipeline version."},
+    "SavedFilterId": {"description": "The id of a saved search."},
     "VersionLabel": {"description": "The label of the pipeline version, such as v2."},
     "RulesId": {"description": "The id of the rules of a pipeline."},
     "JsonObject": {"description": "A string with a JSON object, or an empty string."},

@@ -63,6 +63,7 @@ CORRECTED: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/saql/jobs/search/templates"): wrapper(ref("JobJson")),
     ("get", "/v1/saql/jobs/search/{jobId}/runs"): wrapper(ref("JobStatusJson")),
     ("get", "/v1/metrics/problematicJobs"): wrapper(ref("JobJson")),
+    ("get", "/v1/metrics/executors"): wrapper(ref("SDCJson")),
     ("get", "/v1/metrics/jobCountByStatus"): wrapper({"type": "object", "required": ["status", "count"]}),
     ("get", "/v1/pipelines"): wrapper(ref("PipelineJson")),
     ("get", "/v1/saql/pipelines/search"): wrapper(ref("PipelineJson")),
@@ -84,7 +85,10 @@ CORRECTED: dict[tuple[str, str], dict[str, Any]] = {
 UNPUBLISHED_FIELDS = {"JobJson": {"jobSequence": {"type": "boolean"}}}
 
 # Calls of clients that the definitions lack.
-UNPUBLISHED_PATHS = {"/v1/{jobId}/validateAccess"}
+UNPUBLISHED_PATHS = {
+    "/v1/{jobId}/validateAccess",
+    *(f"/v1/saql/{kind}/savedFilters{path}" for kind in ("jobs", "pipelines") for path in ("", "/fav", "/{filter_id}")),
+}
 
 
 @cache
@@ -230,8 +234,8 @@ def test_lists_are_valid(client):
     job = validated.get(f"{JR}/v1/jobs", jobSearchText="Orders to warehouse", jobSearchOperation="EQUALS")[0]
     engines = [engine["id"] for engine in validated.get(f"{JR}/v1/sdcs")]
     for path in ("jobs/count", "jobs/tags", "jobs/labels", "metrics/jobCountByStatus", "metrics/problematicJobs",
-                 "saql/jobs/search", "saql/jobs/search/templates", "sdcs/labels", "sdcs/versions", "sdcs/count",
-                 f"job/{job['id']}/labels", f"job/{job['id']}/acl"):  # fmt: skip
+                 "metrics/executors", "saql/jobs/search", "saql/jobs/search/templates", "sdcs/labels", "sdcs/versions",
+                 "sdcs/count", f"job/{job['id']}/labels", f"job/{job['id']}/acl"):  # fmt: skip
         validated.get(f"{JR}/v1/{path}", len=-1)
     validated.get(f"{JR}/v1/jobs/forPipelineCommit", pipelineCommitId=job["pipelineCommitId"])
     validated.post(f"{JR}/v1/job/jobTagsBulk", [job["id"]])

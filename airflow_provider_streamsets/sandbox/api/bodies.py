@@ -27,6 +27,7 @@ from airflow_provider_streamsets.sandbox.api.validation import (
 from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import ACTIONS, MAX_COPIES, SUBJECT_TYPES
 from airflow_provider_streamsets.sandbox.backend.payload import ENGINE_TYPE, parse_json
+from airflow_provider_streamsets.sandbox.backend.saved_filters import MODES
 from airflow_provider_streamsets.sandbox.backend.templates import SUFFIXES
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES
@@ -310,6 +311,45 @@ class ArchiveEntry(Body):
     commit_pipeline_json: Annotated[ArchivedPipeline, nested(ArchivedPipeline)] = Field(None, validate_default=True)
 
 
+JOB_FILTER_TYPES = ("JOB_INSTANCE", "JOB_TEMPLATE", "JOB_DRAFT_RUN", "JOB_RUN", "JOB_SEQUENCE")
+PIPELINE_FILTER_TYPES = ("PIPELINE", "FRAGMENT")
+
+
+_FilterMode = Annotated[
+    String, must(f"one of {', '.join(MODES)}", lambda mode: mode in MODES), WithJsonSchema({"enum": [*MODES]})
+]
+_JobFilterType = Annotated[
+    String,
+    must(f"one of {', '.join(JOB_FILTER_TYPES)}", lambda kind: kind in JOB_FILTER_TYPES),
+    WithJsonSchema({"enum": [*JOB_FILTER_TYPES]}),
+]
+_PipelineFilterType = Annotated[
+    String,
+    must(f"one of {', '.join(PIPELINE_FILTER_TYPES)}", lambda kind: kind in PIPELINE_FILTER_TYPES),
+    WithJsonSchema({"enum": [*PIPELINE_FILTER_TYPES]}),
+]
+
+
+class _SavedFilter(Body):
+    label = "a saved filter"
+
+    name: RequiredString
+    mode: _FilterMode
+    query: String
+
+
+class SavedJobFilter(_SavedFilter):
+    """A saved search for jobs, templates, runs or sequences."""
+
+    type: _JobFilterType
+
+
+class SavedPipelineFilter(_SavedFilter):
+    """A saved search for pipelines or fragments."""
+
+    type: _PipelineFilterType
+
+
 class SeriesQuery(Body):
     """A query for a time series."""
 
@@ -394,7 +434,8 @@ class VariantChanges(Body, RootModel[Annotated[dict[str, Any], WithJsonSchema(_V
 
 BODIES = (
     JobIds, TemplateIds, EngineIds, PipelineIds, RuntimeParameters, NewJob, JobUpdate, BulkJobUpdate, Duplication,
-    TemplateStart, Offset, Acl, ArchiveEntry, SeriesQueries, ClockChange, VariantChanges,
+    TemplateStart, Offset, Acl, ArchiveEntry, SavedJobFilter, SavedPipelineFilter, SeriesQueries, ClockChange,
+    VariantChanges,
 )  # fmt: skip
 
 

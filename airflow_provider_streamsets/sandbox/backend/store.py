@@ -11,6 +11,7 @@ from airflow_provider_streamsets.sandbox.backend.clock import Clock, Scheduler
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, UnknownJobError
 from airflow_provider_streamsets.sandbox.backend.run_state import RunState
 from airflow_provider_streamsets.sandbox.backend.runs import Counts, Run
+from airflow_provider_streamsets.sandbox.backend.saved_filters import SavedFilters
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, JobSeed, PipelineSeed, Seed, make_id
 
@@ -187,6 +188,8 @@ class Store:
         self._key = key or secrets.token_hex(16)
         self._id_counter = 0
         self._scheduler = Scheduler()
+        self.job_filters = SavedFilters("JOBRUNNER_06")
+        self.pipeline_filters = SavedFilters("PIPELINE_STORE_03")
         self._job_store = JobStore(clock.now, self._finished_at, self.user)
         for job_seed in seed.jobs:
             self.add_job(job_seed)
@@ -210,8 +213,16 @@ class Store:
 
     def new_job_id(self) -> str:
         """Return a new job id."""
+        return self.new_id("new job")
+
+    def new_id(self, kind: str) -> str:
+        """
+        Return the id of a new object.
+
+        :param kind: kind of the object.
+        """
         self._id_counter += 1
-        return f"{make_id('new job', self._key, str(self._id_counter))}:{self.organization}"
+        return f"{make_id(kind, self._key, str(self._id_counter))}:{self.organization}"
 
     def add_job(self, seed: JobSeed) -> Job:
         """Add a job. Creation time and creator default to the current time and the user of the credential."""

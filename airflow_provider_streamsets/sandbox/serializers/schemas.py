@@ -87,6 +87,10 @@ _FIELDS: dict[str, str] = {
         resourceId:string subjectId:string subjectType:string lastModifiedBy:string lastModifiedOn:int64
         actions:string[]
     """,
+    "SavedFilterJson": """
+        id:string orgId:string type:string name:string mode:string query:string creator:string createTime:int64
+        lastModifiedBy:string lastModifiedOn:int64 favorite:object
+    """,
     "PaginationWrapperJson": "totalCount:int64 offset:int64 len:int64 data:object[]",
     "SDCJson": """
         id:string organization:string httpUrl:string version:string labels:string[] reportedLabels:string[]

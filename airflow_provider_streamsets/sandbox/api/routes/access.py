@@ -33,7 +33,7 @@ ROLES = (
     "org-user",
     "jobrunner:operator",
     "datacollector:manager",
-    "pipelinestore:pipelineEditor",
+    "pipelinestore:user",
     "timeseries:reader",
 )
 

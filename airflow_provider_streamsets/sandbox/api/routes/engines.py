@@ -15,6 +15,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     ENGINE_TYPE,
     OBJECT,
     ORDER,
+    PAGE,
     STRING,
     STRINGS,
     WRAPPED_PAGE,
@@ -27,6 +28,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     page_of,
     route_spec,
     string_param,
+    wrapper_of,
 )
 from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, make_id
 from airflow_provider_streamsets.sandbox.serializers.metrics import metrics_body
@@ -36,6 +38,7 @@ from airflow_provider_streamsets.sandbox.serializers.runs import (
     log_message_bodies,
     pipelines_on,
 )
+from airflow_provider_streamsets.sandbox.serializers.schemas import Json
 
 router = APIRouter(prefix="/jobrunner/rest")
 
@@ -50,7 +53,6 @@ _FILTERS = (
     string_param("version"),
     enum_param("orderBy", [*_SORT_FIELDS]),
     ORDER,
-    *WRAPPED_PAGE,
 )
 
 
@@ -61,9 +63,8 @@ def _get_engine(backend: Backend, engine_id: str) -> EngineSeed:
         raise ApiError(404, "JOBRUNNER_04", f"Engine '{engine_id}' does not exist") from None
 
 
-@router.get("/v1/sdcs", **route_spec(page_of("SDCJson"), query=_FILTERS, errors=(400,)))
-async def list_engines(backend: Backend, query: Query) -> Response:
-    """List engines."""
+def _select_engines(backend: Backend, query: Query) -> list[Json]:
+    """Return the engines that match the filters of a request, in the requested order."""
     now = backend.clock.now()
     engines = list(backend.engines.values()) if query.includes_collectors() else []
     label, version = query.string("label"), query.string("version")
@@ -75,7 +76,21 @@ async def list_engines(backend: Backend, query: Query) -> Response:
     bodies = [engine_body(backend, engine, now) for engine in engines]
     field = _SORT_FIELDS[query.choice("orderBy", tuple(_SORT_FIELDS)) or "LAST_REPORTED_TIME"]
     bodies.sort(key=lambda body: body[field], reverse=query.is_descending())
-    return page_response(query, bodies, lambda body: body)
+    return bodies
+
+
+@router.get("/v1/sdcs", **route_spec(page_of("SDCJson"), query=(*_FILTERS, *WRAPPED_PAGE), errors=(400,)))
+async def list_engines(backend: Backend, query: Query) -> Response:
+    """List engines."""
+    return page_response(query, _select_engines(backend, query), lambda body: body)
+
+
+@router.get(
+    "/v1/metrics/executors", **route_spec(wrapper_of(array_of("SDCJson")), query=(*_FILTERS, *PAGE), errors=(400,))
+)
+async def list_engine_resources(backend: Backend, query: Query) -> Response:
+    """List engines with their start time and their use of CPU and memory."""
+    return page_response(query, _select_engines(backend, query), lambda body: body, wrapped=True)
 
 
 @router.post("/v1/sdcs", **route_spec(map_of("SDCJson"), body=EngineIds, errors=(400,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -26,7 +26,7 @@ from airflow_provider_streamsets.sandbox.openapi import (
     string_param,
     wrapper_of,
 )
-from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed
+from airflow_provider_streamsets.sandbox.seed.models import PipelineSeed, VersionSeed
 from airflow_provider_streamsets.sandbox.serializers.jobs import pipeline_body, tag_bodies
 from airflow_provider_streamsets.sandbox.serializers.schemas import complete
 
@@ -41,6 +41,9 @@ _FILTERS = (
     ORDER,
     *PAGE,
 )
+
+_NEW_SPEC = route_spec(is_refused=True)
+_CHANGE_SPEC = route_spec(errors=(404,), is_refused=True)
 
 
 def _latest(backend: Backend, pipeline: PipelineSeed, *, definitions: bool = False) -> dict[str, Any]:
@@ -139,13 +142,60 @@ async def read_tags(backend: Backend, pipeline_id: str) -> Response:
 async def read_commit(backend: Backend, query: Query, commit_id: str) -> Response:
     """Return a pipeline version with its definitions."""
     libraries = query.boolean("includeLibraryDefinitions")
-    found = find_commit(backend.pipelines, commit_id)
-    if found is None:
-        raise ApiError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
-    body = pipeline_body(backend, *found, definitions=True)
+    body = pipeline_body(backend, *_get_commit(backend, commit_id), definitions=True)
     if libraries is False:
         body["libraryDefinitions"] = None
     return json_response(body)
+
+
+def _refuse_change(backend: Backend) -> NoReturn:
+    """
+    Refuse a change of a pipeline.
+
+    :raises ApiError: always, because the user of the credential cannot edit pipelines.
+    """
+    raise ApiError(403, "PIPELINE_STORE_05", f"User '{backend.user}' does not have the role 'Pipeline Editor'")
+
+
+@router.put("/v1/pipelines", **_NEW_SPEC)
+async def create_pipeline(backend: Backend) -> Response:
+    """Refuse to create a pipeline."""
+    _refuse_change(backend)
+
+
+@router.post("/v1/pipelineCommit/{commit_id}/createDraft", **_CHANGE_SPEC)
+async def create_draft(backend: Backend, commit_id: str) -> Response:
+    """Refuse to create a draft of a pipeline version."""
+    _get_commit(backend, commit_id)
+    _refuse_change(backend)
+
+
+@router.post("/v1/pipelineCommit/{commit_id}", **_CHANGE_SPEC)
+async def save_commit(backend: Backend, commit_id: str) -> Response:
+    """Refuse to change a pipeline version."""
+    _get_commit(backend, commit_id)
+    _refuse_change(backend)
+
+
+@router.delete("/v1/pipelineCommit/{commit_id}", **_CHANGE_SPEC)
+async def delete_commit(backend: Backend, commit_id: str) -> Response:
+    """Refuse to delete a pipeline version."""
+    _get_commit(backend, commit_id)
+    _refuse_change(backend)
+
+
+@router.delete("/v1/pipeline/{pipeline_id}", **_CHANGE_SPEC)
+async def delete_pipeline(backend: Backend, pipeline_id: str) -> Response:
+    """Refuse to delete a pipeline."""
+    _get_pipeline(backend, pipeline_id)
+    _refuse_change(backend)
+
+
+def _get_commit(backend: Backend, commit_id: str) -> tuple[PipelineSeed, VersionSeed]:
+    found = find_commit(backend.pipelines, commit_id)
+    if found is None:
+        raise ApiError(404, "PIPELINE_STORE_02", f"Pipeline commit '{commit_id}' does not exist")
+    return found
 
 
 def _get_pipeline(backend: Backend, pipeline_id: str) -> PipelineSeed:

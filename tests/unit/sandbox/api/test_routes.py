@@ -9,11 +9,49 @@ import pytest
 
 from tests.unit.fakes.sandbox_app import JR, OFFSET, SEED, T0, Hub
 
+PS = "/pipelinestore/rest/v1"
+
 
 def test_unsupported_endpoint_returns_404(shared_hub):
     response = shared_hub.http.post(f"{JR}/jobPolicy", json={})
     assert response.status_code == 404
     assert "does not implement POST" in response.json()["ISSUES"][0]["message"]
+
+
+def test_changes_of_pipelines_are_refused(shared_hub):
+    job = shared_hub.get(f"{JR}/job/{shared_hub.id('Quick check')}")
+    commit, pipeline = f"{PS}/pipelineCommit/{job['pipelineCommitId']}", f"{PS}/pipeline/{job['pipelineId']}"
+    for method, path in (
+        ("PUT", f"{PS}/pipelines"),
+        ("POST", f"{commit}/createDraft"),
+        ("POST", commit),
+        ("DELETE", commit),
+        ("DELETE", pipeline),
+    ):
+        response = shared_hub.http.request(method, path, json={} if method in ("PUT", "POST") else None)
+        (issue,) = response.json()["ISSUES"]
+        assert (response.status_code, issue["code"]) == (403, "PIPELINE_STORE_05"), path
+        assert issue["message"] == f"User '{shared_hub.backend.user}' does not have the role 'Pipeline Editor'"
+    assert "pipelinestore:pipelineEditor" not in shared_hub.get("/security/rest/v1/currentUser")["roles"]
+
+
+def test_draft_of_unknown_version_is_not_found(shared_hub):
+    response = shared_hub.http.post(f"{PS}/pipelineCommit/no:no/createDraft")
+    assert (response.status_code, response.json()["ISSUES"][0]["code"]) == (404, "PIPELINE_STORE_02")
+
+
+def test_no_pipeline_is_a_draft(shared_hub):
+    assert shared_hub.get(f"{PS}/pipelines", draft=True)["data"] == []
+    assert shared_hub.get(f"{PS}/pipelines", draft=False)["totalCount"] == len(shared_hub.backend.pipelines)
+    assert shared_hub.get(f"{PS}/saql/pipelines/search", search="draft==true", len=-1)["data"] == []
+
+
+def test_resources_of_engines_are_always_wrapped(shared_hub):
+    page = shared_hub.get(f"{JR}/metrics/executors", orderBy="HTTP_URL")
+    assert page["data"] == shared_hub.get(f"{JR}/sdcs", orderBy="HTTP_URL")
+    assert (page["totalCount"], page["offset"], page["len"]) == (3, 0, -1)
+    assert all(engine["cpuLoad"] is not None and engine["usedMemory"] > 0 for engine in page["data"])
+    assert shared_hub.get(f"{JR}/metrics/executors", executorType="TRANSFORMER")["totalCount"] == 0
 
 
 def test_job_id_with_escaped_colon_is_accepted(shared_hub):
@@ -133,6 +171,7 @@ def test_all_routes_respond(hub):
         "engine_pipeline_id": status["enginePipelineId"],
         "commit_id": job["pipelineCommitId"],
         "organization": job["organization"],
+        "filter_id": "unknown",
         "service": "jobrunner",
         "action": "stop",
     }
