@@ -53,6 +53,7 @@ class AppContext:
     :param requests: the request log.
     :param faults: the fault rules.
     :param initial_faults: the fault rules after a reset.
+    :param document: the OpenAPI document; None before it is read for the first time, because it takes long to generate.
     """
 
     backend: ControlHubBackend
@@ -61,6 +62,7 @@ class AppContext:
     requests: RequestLog = field(default_factory=RequestLog)
     faults: FaultRules = field(default_factory=FaultRules)
     initial_faults: FaultRules = field(default_factory=FaultRules)
+    document: dict[str, Any] | None = None
 
     def reset(self) -> None:
         """Return to the initial state, which depends on the current time only."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
 from airflow_provider_streamsets.sandbox.api.bodies import BODIES
-from airflow_provider_streamsets.sandbox.api.requests import Backend, base_url
+from airflow_provider_streamsets.sandbox.api.requests import Backend, base_url, get_context
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.api.validation import body_schemas
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
@@ -23,10 +19,9 @@ from airflow_provider_streamsets.sandbox.openapi import (
     object_of,
     openapi_document,
     route_spec,
-    service_openapi_document,
-    service_swagger_document,
 )
 from airflow_provider_streamsets.sandbox.serializers.schemas import Json, complete
+from airflow_provider_streamsets.sandbox.service_documents import openapi_document_of, swagger_document_of
 
 ROLES = (
     "user",
@@ -135,30 +130,30 @@ async def read_sequence(backend: Backend, job_id: str) -> Response:
 @router.get("/{service}/rest/openapi.json", **route_spec(OBJECT, errors=(404,)))
 async def read_openapi(request: Request, service: str) -> Response:
     """Return the OpenAPI document of a service."""
-    return json_response(service_openapi_document(service, _served_paths(request, service)))
+    _check_service(request, service)
+    return json_response(openapi_document_of(service, _sandbox_document(request)))
 
 
 @router.get("/{service}/rest/swagger.json", **route_spec(OBJECT, errors=(404,)))
 async def read_swagger(request: Request, service: str) -> Response:
     """Return the Swagger document of a service, which SDKs before version 7 read."""
-    return json_response(service_swagger_document(service, _served_paths(request, service)))
+    _check_service(request, service)
+    return json_response(swagger_document_of(service, _sandbox_document(request)))
 
 
 @router.get("/sandbox/openapi.json", **route_spec(OBJECT, is_public=True))
 async def read_sandbox_openapi(request: Request) -> Response:
     """Return the OpenAPI document of the sandbox."""
-    return json_response(openapi_document(request.app.routes, body_schemas(BODIES)))
+    return json_response(_sandbox_document(request))
 
 
-def _served_paths(request: Request, service: str) -> dict[str, list[str]]:
+def _check_service(request: Request, service: str) -> None:
     if service not in SERVICES:
         raise unsupported_endpoint(request.method, request.url.path)
-    prefix = f"/{service}/rest"
-    paths: dict[str, list[str]] = defaultdict(list)
-    routes: list[Any] = request.app.state.api_routes
-    for route in routes:
-        if isinstance(route, APIRoute) and route.path.startswith(f"{prefix}/v"):
-            path = route.path[len(prefix) :].replace("{job_id}", "{jobId}").replace("{run_id}", "{jobStatusId}")
-            path = path.replace("{template_id}", "{templateJobId}")
-            paths[path] += sorted(method.lower() for method in route.methods)
-    return dict(paths)
+
+
+def _sandbox_document(request: Request) -> Json:
+    context = get_context(request)
+    if context.document is None:
+        context.document = openapi_document(request.app.routes, body_schemas(BODIES))
+    return context.document
