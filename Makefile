@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 VENV_2 := .venv-airflow-2
 VENV_DOCS := .venv-docs
+SDKS := 4.3.0 5.2.1 6.3.0 6.6.2 7.0.2
+VENVS_SDK := $(SDKS:%=.venv-sdk-%)
 UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
@@ -39,6 +41,11 @@ $(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
 	$(UV) pip install --quiet --python $(VENV_DOCS)/bin/python -r requirements/docs.txt
 	@touch $@
 
+.venv-sdk-%/.installed: requirements/sdk-%.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-sdk-$*
+	$(UV) pip install --quiet --python .venv-sdk-$*/bin/python -r $<
+	@touch $@
+
 .PHONY: venv
 venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development tools
 
@@ -47,6 +54,7 @@ requirements: $(UV)  ## Recompile the pinned requirement files
 	$(COMPILE) --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(COMPILE) --exclude-newer 2026-04-15 setup.cfg requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	for version in $(SDKS); do echo streamsets==$$version | $(COMPILE) - -o requirements/sdk-$$version.txt || exit 1; done
 
 .PHONY: lint
 lint: venv  ## Check style, types, security and vocabulary
@@ -66,7 +74,7 @@ format: venv  ## Format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: test-fast test-airflow-2 test-system test-ui  ## Run all tests
+test: test-fast test-sdks test-airflow-2 test-system test-ui  ## Run all tests
 
 # Slow files with few tests run first, so that all workers finish at the same time. Some tests wait: three workers keep
 # two cores busy.
@@ -85,6 +93,10 @@ test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest suppor
 .PHONY: test-system
 test-system: venv  ## Run the system tests on a real Airflow
 	$(BIN)/python -m pytest -n 2 tests/system
+
+.PHONY: test-sdks
+test-sdks: venv $(VENVS_SDK:%=%/.installed)  ## Run the operations of the SDK guide with five versions of the official SDK
+	$(BIN)/python -m pytest -q tests/sdks
 
 # Skipped without Debian's package chromium.
 .PHONY: test-ui
@@ -147,4 +159,4 @@ build: venv  ## Build the distribution into dist/
 
 .PHONY: clean
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
