@@ -243,6 +243,18 @@ def test_restart_restores_upgrade_successor(sandbox):
     assert sandbox.get(f"{JR}/job/{sandbox.id('Old logs')}")["currentJobStatus"]["runCount"] == 2
 
 
+def test_restart_restores_saved_filters(sandbox):
+    path = f"{JR}/saql/jobs/savedFilters"
+    body = {"name": "Orders", "type": "JOB_INSTANCE", "mode": "ADVANCED", "query": "name==*orders*"}
+    kept, removed = sandbox.post(path, body), sandbox.post(path, body)
+    sandbox.post(f"{path}/fav", searchId=kept["id"])
+    assert sandbox.http.delete(path, params={"searchId": removed["id"]}).status_code == 200
+    before = sandbox.get(path)
+    sandbox.restart()
+    assert sandbox.get(path) == before
+    assert [entry["favorite"] for entry in before["data"]] == [{"favorite": True}]
+
+
 def test_restart_restores_reset(sandbox):
     _run_scenario(sandbox)
     sandbox.post(f"{ADMIN}/reset")
