@@ -27,7 +27,9 @@ from airflow_provider_streamsets.control_hub import (
     JobSettings,
     Outcome,
 )
+from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.wait import stop_runs
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.integration.conftest import client_of
@@ -610,3 +612,12 @@ def test_sleep_advances_only_sandbox_clock(client, sandbox):
     began = time.monotonic()
     client.sleep(3600)
     assert time.monotonic() - began < 5
+
+
+def test_run_that_stays_activating_is_stopped(sandbox, client):
+    sandbox.set_variants(stop_while_activating="accepted")
+    run = client.runs.start(client.jobs.find_by_name("Inventory snapshot"), {"ACTIVATION": "1000000"})
+    sandbox.advance(60)
+    assert sandbox.job_state("Inventory snapshot")["status"] == "ACTIVATING"
+    stop_runs(client, {run.job_id: run.run_count}, Deadline(None, sleep=client.sleep), poll_interval=5)
+    assert sandbox.job_state("Inventory snapshot")["status"] == "INACTIVE"

@@ -95,12 +95,15 @@ def stop_runs(
     :param force_stop_after: seconds after which unfinished stops are forced; 0 forces them at once
     :param requested: ids of the jobs whose stops were requested already
     :raises ControlHubRunTimeoutError: if they have not ended in time
+    :raises ControlHubRejectedError: if Control Hub still rejects a stop after five minutes
     """
     force_now = force_stop_after == 0
     # A failed poll is repeated at the next interval anyway.
     poller = client.with_options(max_attempts=1)
     pending = {job_id: run_count for job_id, run_count in runs.items() if job_id not in requested}
-    remaining = client.runs.stop_many(pending, max_wait=deadline.remaining, force=force_now) if pending else []
+    # Not for longer: a job that never leaves ACTIVATING would get no request.
+    max_wait = min(deadline.remaining, _STABLE_MAX_WAIT)
+    remaining = client.runs.stop_many(pending, max_wait=max_wait, force=force_now) if pending else []
     remaining += [job_id for job_id in runs if job_id in requested]
     forced = {job_id: runs[job_id] for job_id in remaining} if force_now else {}
     try:
