@@ -20,7 +20,7 @@ from airflow_provider_streamsets import __version__
 from airflow_provider_streamsets.sandbox.app import create_app
 from airflow_provider_streamsets.sandbox.backend import credentials
 from airflow_provider_streamsets.sandbox.backend.credentials import Credential
-from airflow_provider_streamsets.sandbox.backend.variants import VariantError, Variants
+from airflow_provider_streamsets.sandbox.backend.variants import REPORT_FORMAT, VariantError, Variants
 from airflow_provider_streamsets.sandbox.faults.middleware import ConnectionProtocol
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, load_faults
 from airflow_provider_streamsets.sandbox.persistence import StateError, StateFile
@@ -33,9 +33,6 @@ Time after which the server closes an idle connection.
 
 Longer than the usual intervals of clients that poll: a request that arrives while its connection is closed fails.
 """
-
-REPORT_FORMAT = 1
-"""Format of the conformance reports that can be read; see ``airflow_provider_streamsets/cli/conformance``."""
 
 
 class Server(uvicorn.Server):

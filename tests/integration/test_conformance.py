@@ -98,7 +98,7 @@ def test_default_sandbox_matches_the_defaults(sandbox, client):
     defaults = Variants().as_dict()
     assert report.variants == {name: defaults[name] for name in report.variants}
     assert set(defaults) - set(report.variants) == NOT_OBSERVABLE | {"start_parameters_kept"}
-    assert report.unmatched == report.warnings == ()
+    assert report.unmatched == ()
 
 
 def test_check_without_job_only_reads(sandbox, client):
@@ -132,7 +132,7 @@ def test_no_combination_of_variants_is_reported_wrong(sandbox, client, seed):
     selected = sandbox.state()["variants"]
     assert report.variants == {name: selected[name] for name in report.variants}
     assert len(report.variants) > 25
-    assert report.unmatched == report.warnings == ()
+    assert report.unmatched == ()
 
 
 def test_report_of_three_variants_makes_a_sandbox_alike(sandbox, client, tmp_path):
@@ -159,9 +159,8 @@ def test_job_is_left_as_found(sandbox, client):
     jobs = {job["name"] for job in sandbox.state()["jobs"]}
     path = f"/jobrunner/rest/v1/job/{sandbox.job_id(JOB)}"
     before = sandbox.call("GET", path).json()
-    report = run_conformance(client, job_id=sandbox.job_id(JOB))
+    run_conformance(client, job_id=sandbox.job_id(JOB))
     after = sandbox.call("GET", path).json()
-    assert report.warnings == ()
     assert {job["name"] for job in sandbox.state()["jobs"]} == jobs
     assert after["currentJobStatus"]["status"] == "INACTIVE"
     changing = ("currentJobStatus", "lastModifiedOn", "lastModifiedBy", "currentUpgradeStatus")
@@ -180,14 +179,15 @@ def test_job_that_fails_is_left_acknowledged(sandbox, client):
     }
     assert finding(report, "18.7").reason.startswith("the job has fewer than two runtime parameters")
     assert report.variants["start_body"] == "status"
-    assert (sandbox.job_state("Job that cannot run")["status"], report.warnings) == ("INACTIVE", ())
+    assert sandbox.job_state("Job that cannot run")["status"] == "INACTIVE"
 
 
 def test_run_that_cannot_be_stopped_is_a_warning(sandbox, client):
     sandbox.set_faults({"path": "*top*", "method": "POST", "fault": "server_error", "status": 503})
-    report = run_conformance(client, job_id=sandbox.job_id(JOB))
+    warnings: list[str] = []
+    report = run_conformance(client, job_id=sandbox.job_id(JOB), on_warning=warnings.append)
     assert sandbox.job_state(JOB)["status"] == "ACTIVE"
-    assert [warning.partition(":")[0] for warning in report.warnings] == ["The job may not be as it was"]
+    assert [warning.partition(":")[0] for warning in warnings] == ["The job may not be as it was"]
     assert finding(report, "18.28").status == "not answered"
 
 
@@ -203,6 +203,61 @@ def test_interrupt_stops_the_started_run(sandbox):
         run_conformance(client, job_id=sandbox.job_id(JOB))
     assert interrupts
     assert sandbox.job_state(JOB)["status"] == "INACTIVE"
+
+
+def test_interrupt_after_a_late_start_stops_its_run(sandbox, client):
+    sandbox.set_variants(start_status_lag="previous")
+    job_id = sandbox.job_id(JOB)
+    before = sandbox.job_state(JOB)["run_count"]
+    steps = []
+
+    def interrupt(step: str) -> None:
+        steps.append(step)
+        # The first one after the start was sent.
+        if sandbox.job_state(JOB)["run_count"] > before and "restoring" not in step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_conformance(client, job_id=job_id, on_probe=interrupt)
+    assert steps[-1] == "Stopping and restoring the job"
+    assert sandbox.job_state(JOB)["status"] == "INACTIVE"
+
+
+def test_copy_that_could_not_be_deleted_is_deleted_at_the_end(sandbox, client):
+    warnings: list[str] = []
+    sandbox.set_faults({"path": "*/v2/job/*", "method": "DELETE", "fault": "server_error", "times": 1})
+    run_conformance(client, job_id=sandbox.job_id(JOB), on_warning=warnings.append)
+    assert not [job for job in sandbox.state()["jobs"] if job["name"].startswith("Conformance check")]
+    assert warnings == []
+
+
+def test_copy_that_cannot_be_deleted_is_named(sandbox, client):
+    warnings: list[str] = []
+    sandbox.set_faults({"path": "*/v2/job/*", "method": "DELETE", "fault": "server_error"})
+    run_conformance(client, job_id=sandbox.job_id(JOB), on_warning=warnings.append)
+    (copy,) = (job["name"] for job in sandbox.state()["jobs"] if job["name"].startswith("Conformance check"))
+    (warning,) = warnings
+    assert copy in warning
+    sandbox.set_faults()
+    client.jobs.delete([client.jobs.find_by_name(copy).job_id])
+
+
+def test_job_that_was_started_meanwhile_is_left_alone(sandbox, client):
+    def start(step: str) -> None:
+        if step.startswith("18.44"):
+            sandbox.start_job(JOB)
+
+    with pytest.raises(ControlHubJobStateError, match="must be inactive"):
+        run_conformance(client, job_id=sandbox.job_id(JOB), on_probe=start)
+    assert sandbox.job_state(JOB)["running"]
+
+
+def test_attached_instance_is_refused(sandbox, client):
+    start_template(sandbox)
+    sandbox.advance(600)
+    (instance, *_) = (job for job in client.jobs.list() if job.template_id)
+    with pytest.raises(ControlHubJobStateError, match="attached to a job template"):
+        run_conformance(client, job_id=instance.job_id)
 
 
 def test_report_has_no_names_ids_and_secrets(sandbox, client, tmp_path):

@@ -139,6 +139,15 @@ class Reply:
         shown = content_type[0] if content_type else "another" if self.content_type else "none"
         return {"status": self.status, "content type": shown, "body": body}
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the request was refused, so that it had no effect."""
+        return 400 <= self.status < 500
+
+    def require_permission(self, what: str) -> Reply:
+        """Return the response unless the credential lacks a permission; see :meth:`require`."""
+        return self.require(what) if self.status in (401, 403) else self
+
     def require(self, what: str) -> Reply:
         """
         Return the response if the request succeeded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,8 +37,6 @@ from airflow_provider_streamsets.control_hub._json import as_object
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 
-log = logging.getLogger(__name__)
-
 MAX_JOB_REQUESTS = 600
 """Maximum number of requests of the probes with a job, not counting retries and the cleanup."""
 
@@ -49,7 +46,7 @@ _LAG_POLL_SECONDS = 0.25
 _IDLE = (None, "INACTIVE", "ACTIVATION_ERROR")
 _ENDED = ("INACTIVE", "INACTIVE_ERROR", "ACTIVATION_ERROR")
 # Changed by an upgrade, and perhaps by a start with parameters.
-_RESTORED = ("pipelineCommitId", "runtimeParameters")
+_RESTORED = ("pipelineCommitId", "pipelineCommitLabel", "runtimeParameters")
 _COPY_PREFIX = "Conformance check "
 
 
@@ -59,7 +56,7 @@ def check_job(client: ControlHubClient, job_id: str) -> Json:
 
     :param job_id: id of the job
     :raises ControlHubNotFoundError: if there is no such job
-    :raises ControlHubJobStateError: if it is active, has an error to acknowledge, or is no job that can be started
+    :raises ControlHubJobStateError: if it is active, has an error to acknowledge, or cannot be started or changed
     """
     action = f"check the conformance with job {job_id}"
     response = client.request("GET", Service.JOBRUNNER, _path(job_id), action=action)
@@ -69,7 +66,13 @@ def check_job(client: ControlHubClient, job_id: str) -> Json:
     status = (job.get("currentJobStatus") or {}).get("status")
     if status not in _IDLE:
         raise ControlHubJobStateError(f"Cannot {action}: it is {status}, and must be inactive. Nothing was started.")
-    for flag, kind in (("jobTemplate", "a job template"), ("draftRun", "a draft run")):
+    # Contract section 6.2: the pipeline version of an attached instance could not be restored.
+    kinds = (
+        ("jobTemplate", "a job template"),
+        ("draftRun", "a draft run"),
+        ("templateJobId", "attached to a job template"),
+    )
+    for flag, kind in kinds:
         if job.get(flag):
             raise ControlHubJobStateError(f"Cannot {action}: it is {kind}. Nothing was started.")
     return job
@@ -87,19 +90,27 @@ class JobProbes:
     :param organization: id of the organization
     :param job: the job, from :func:`check_job`
     :param on_probe: called with a description of each step
+    :param on_warning: called with what could not be restored
     """
 
-    def __init__(self, client: ControlHubClient, organization: str, job: Json, on_probe: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: ControlHubClient,
+        organization: str,
+        job: Json,
+        on_probe: Callable[[str], None],
+        on_warning: Callable[[str], None],
+    ) -> None:
         self._hub = Hub(client, MAX_JOB_REQUESTS)
         self._survey = Survey(self._hub, organization)
         self._job, self._id = job, str(job["id"])
-        self._on_probe = on_probe
+        self._on_probe, self._on_warning = on_probe, on_warning
+        self._copy: str | None = None
+        self._last_run = 0
         self.answers: dict[str, Answer] = {}
         """Answers by section."""
         self.reasons: dict[str, str] = {}
         """Why a section has no answer, or no complete one."""
-        self.warnings: list[str] = []
-        """What could not be restored."""
 
     def run(self) -> None:
         """Run all steps, then restore the job, even after an interrupt."""
@@ -162,24 +173,32 @@ class JobProbes:
             self._duplicate()
 
     def _duplicate(self) -> None:
-        name = f"{_COPY_PREFIX}{uuid.uuid4()}"
-        body = {"namePrefix": name, "description": None, "numberOfCopies": 1}
+        self._copy = f"{_COPY_PREFIX}{uuid.uuid4()}"
+        body = {"namePrefix": self._copy, "description": None, "numberOfCopies": 1}
         reply = self._post("duplicate", body)
+        reply.require_permission("the duplication")
         self._answer("18.1").facts = {"duplicate": reply.facts()}
         if reply.ok:
             self._answer("18.1").match("duplicate_body", [shape(reply, "empty", "list")])
         try:
             # Also after an error: the copy may exist.
-            named = {"jobSearchOperation": "EQUALS", "jobSearchText": name, "jobTemplate": False}
-            copy = first((job for job in self._survey.list_jobs(**named) if job.get("name") == name), "copy of the job")
-            deletion = self._hub.send("DELETE", f"/v2/job/{quote_id(copy['id'])}").require("the deletion of the copy")
-        except NotAnswered as reason:
-            if reply.ok:
-                self.warnings.append(f"A copy named '{_COPY_PREFIX}...' may exist: {reason}. Delete it.")
+            copy_id, deletion = self._delete_copy(self._hub)
+        except NotAnswered:
+            if reply.is_refusal:
+                self._copy = None
             raise
-        read = self._hub.send("GET", _path(copy["id"]))
+        read = self._hub.send("GET", _path(copy_id))
         # Whether an instance that was deleted after its completion is readable does not follow from this.
         self._answer("18.24").facts |= {"deletion": deletion.facts(), "copy after its deletion": read.facts()}
+
+    def _delete_copy(self, hub: Hub) -> tuple[str, Reply]:
+        """Delete the copy of the job, and return its id and the response."""
+        named = {"jobSearchOperation": "EQUALS", "jobSearchText": self._copy, "jobTemplate": False}
+        jobs = Survey(hub, self._survey.organization).list_jobs(**named)
+        copy_id = str(first((job for job in jobs if job.get("name") == self._copy), "copy of the job")["id"])
+        deletion = hub.send("DELETE", f"/v2/job/{quote_id(copy_id)}").require("the deletion of the copy")
+        self._copy = None
+        return copy_id, deletion
 
     def _while_active(self) -> None:
         sections = ("18.3", "18.4", "18.11", "18.31", "18.32", "18.35", "18.42")
@@ -209,8 +228,16 @@ class JobProbes:
         """Start the job with its own parameters, in another order, and return the run count before."""
         before = int(self._status().get("runCount") or 0)
         parameters = json.loads(self._job.get("runtimeParameters") or "{}")
-        reply = self._post("start", dict(reversed(parameters.items())) or None)
+        reply = self._send_start(before, lambda: self._post("start", dict(reversed(parameters.items())) or None))
         return before, reply.require("the start of the job")
+
+    def _send_start(self, before: int, send: Callable[[], Reply]) -> Reply:
+        """Send a start, after noting that there may be a run that has to be stopped."""
+        self._last_run = before + 1
+        reply = send()
+        if reply.is_refusal:
+            self._last_run = before
+        return reply
 
     def _first_start(self) -> tuple[int, Json]:
         """Start the job, and return the run count before and the first status of the run."""
@@ -277,7 +304,9 @@ class JobProbes:
         path = f"/v1/pipeline/{quote_id(str(self._job.get('pipelineId')))}/latest"
         latest = self._hub.read(path, service=Service.PIPELINES, onlyPublished=True).require("the pipeline").object
         commit = latest.get("commitId")
-        if commit is None or commit == active.get("pipelineCommitId"):
+        if commit is None:
+            raise NotAnswered("the latest pipeline version is unknown")
+        if commit == active.get("pipelineCommitId"):
             self.reasons["18.11"] = "the job has the latest pipeline version"
         else:
             reply = self._post_bulk("upgradeJobs", self._id)
@@ -306,7 +335,8 @@ class JobProbes:
     def _forced_stop(self) -> None:
         with self._step("start it, and force the stop", "18.30", "18.2", "18.8"):
             before = int(self._status().get("runCount") or 0)
-            reply = self._post_bulk("startJobs", self._id).require("the bulk start")
+            reply = self._send_start(before, lambda: self._post_bulk("startJobs", self._id))
+            reply.require("the bulk start")
             self._answer("18.2").facts["bulk start"] = reply.facts()
             self._answer("18.2").match("bulk_body", [shape(reply, "empty", "list")])
             status = self._wait_for("ACTIVE", *_ENDED, after=before)
@@ -335,31 +365,55 @@ class JobProbes:
         self._answer("18.32").facts[what] = describe_events(self._survey.events(run))
 
     def _restore(self) -> None:
-        """Stop and acknowledge what the probes started, and restore the pipeline version."""
+        """Stop and acknowledge what the probes started, delete the copy, and restore the pipeline version."""
+        self._on_probe("Stopping and restoring the job")
         hub = Hub(self._hub.client, MAX_JOB_REQUESTS)
         try:
-            status = self._status(hub)
-            if status.get("status") not in (*_IDLE, "INACTIVE_ERROR"):
-                status = self._stop_started_run(hub)
-            if status.get("status") == "INACTIVE_ERROR":
-                hub.send("POST", _path(self._id, "acknowledgeError")).require("the acknowledgement")
-            job = hub.send("GET", _path(self._id)).require("the job").object
-            if any(job.get(name) != self._job.get(name) for name in _RESTORED):
-                # Contract section 6.2: the complete job, as read before.
-                hub.send("POST", _path(self._id), self._job).require("the update of the job")
-        except NotAnswered as reason:
-            self.warnings.append(f"The job may not be as it was: {reason}. Check its status and its pipeline version.")
-            log.warning("%s", self.warnings[-1])
+            for restore in (self._restore_job, self._restore_copy):
+                try:
+                    restore(hub)
+                except NotAnswered as reason:
+                    self._warn(str(reason))
+        except KeyboardInterrupt:
+            self._warn("interrupted")
+            raise
+
+    def _warn(self, reason: str) -> None:
+        copy = "" if self._copy is None else f", and whether a job '{self._copy}' is to be deleted"
+        self._on_warning(
+            f"The job may not be as it was: {reason}. Check whether it is inactive, its pipeline version{copy}."
+        )
+
+    def _restore_job(self, hub: Hub) -> None:
+        status = self._stop_started_run(hub)
+        if status.get("status") == "INACTIVE_ERROR":
+            hub.send("POST", _path(self._id, "acknowledgeError")).require("the acknowledgement")
+        job = hub.send("GET", _path(self._id)).require("the job").object
+        restored = {name: self._job.get(name) for name in _RESTORED}
+        if any(job.get(name) != value for name, value in restored.items()):
+            # Contract section 6.2: the complete job.
+            hub.send("POST", _path(self._id), {**job, **restored}).require("the update of the job")
+
+    def _restore_copy(self, hub: Hub) -> None:
+        if self._copy is not None:
+            self._delete_copy(hub)
 
     def _stop_started_run(self, hub: Hub) -> Json:
         """Stop the run, also one that cannot be stopped before it is active, and return its last status."""
         deadline = Deadline.of_retries(_WAIT_SECONDS, hub.client.sleep)
         for is_last in deadline.polls(_POLL_SECONDS):
-            status = self._status(hub)
-            if status.get("status") in _ENDED:
-                return status
-            if is_last or deadline.elapsed > _WAIT_SECONDS / 2:
-                hub.send("POST", _path(self._id, "forceStop"))
-            elif status.get("status") != "DEACTIVATING":
-                hub.send("POST", _path(self._id, "stop"))
-        raise NotAnswered(f"the run did not stop within {_WAIT_SECONDS:g} s")
+            try:
+                status = self._status(hub)
+                # Statuses can lag behind a start (contract section 18.31), and so can the start behind its request.
+                if (status.get("runCount") or 0) < self._last_run:
+                    continue
+                if status.get("status") in (None, *_ENDED):
+                    return status
+                if is_last or deadline.elapsed > _WAIT_SECONDS / 2:
+                    hub.send("POST", _path(self._id, "forceStop"))
+                elif status.get("status") != "DEACTIVATING":
+                    hub.send("POST", _path(self._id, "stop"))
+            except NotAnswered:
+                if is_last:
+                    raise
+        raise NotAnswered(f"no end of its last run was seen within {_WAIT_SECONDS:g} s")

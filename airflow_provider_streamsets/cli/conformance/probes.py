@@ -255,7 +255,7 @@ def counter(survey: Survey) -> Answer:
 def latest_committed_offsets(survey: Survey) -> Answer:
     """Read the latest committed offsets of a job that has some."""
     for job in survey.with_runs[:5]:
-        reply = survey.hub.read(f"/v1/job/{quote_id(job['id'])}/latestCommittedOffsets")
+        reply = survey.hub.read(f"/v1/job/{quote_id(job['id'])}/latestCommittedOffsets").require_permission("offsets")
         if not reply.ok or reply.value:
             return Answer({"offsets": reply.facts()})
     raise NotAnswered("no job with a committed offset is visible")
@@ -284,6 +284,7 @@ def record_counts(survey: Survey) -> Answer:
     key_0: list[str | None] = []
     latest: list[str | None] = []
     earlier: list[str | None] = []
+    without_metrics = {"latest": 0, "earlier": 0}
     # Each run can take a request.
     for job in survey.with_runs[:6]:
         runs, counts = survey.runs(job)[:6], survey.record_counts(job)
@@ -298,9 +299,11 @@ def record_counts(survey: Survey) -> Answer:
         elif any(entry.get("runCount") == runs[0]["runCount"] for entry in counts.values()):
             key_0.append("missing")
         if not survey.has_metrics(job, runs[0]) and len(runs) > 1:
+            without_metrics["latest"] += 1
             latest += counts_of_latest(survey, job, runs)[1]
         for run in runs[1:]:
             if not survey.has_metrics(job, run):
+                without_metrics["earlier"] += 1
                 earlier += _counts_of_earlier(counts, run, runs[0])
                 break
     if "absent" in latest and "latest" not in key_0:
@@ -310,8 +313,8 @@ def record_counts(survey: Survey) -> Answer:
         raise NotAnswered("no job with record counts is visible")
     answer.facts = {
         "entries": sorted(layouts),
-        "latest runs without metrics": len(latest),
-        "earlier runs without metrics": len(earlier),
+        "latest runs without metrics": without_metrics["latest"],
+        "earlier runs without metrics": without_metrics["earlier"],
     }
     answer.match("counts_key_0", key_0)
     answer.match("counts_of_latest", latest)

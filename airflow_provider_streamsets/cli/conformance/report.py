@@ -16,9 +16,7 @@ from airflow_provider_streamsets.cli.conformance.job import JobProbes, check_job
 from airflow_provider_streamsets.cli.conformance.probes import UNEXPECTED, Answer, unexpected_form
 from airflow_provider_streamsets.cli.conformance.unknowns import UNKNOWNS, Unknown
 from airflow_provider_streamsets.control_hub import ControlHubClient
-
-FORMAT = 1
-"""Version of the format of reports; ``streamsets-sandbox`` reads this one."""
+from airflow_provider_streamsets.sandbox.backend.variants import REPORT_FORMAT
 
 _NO_VARIANT = "no variant matches"
 _HEADER = """\
@@ -70,13 +68,11 @@ class ConformanceReport:
     :param date: UTC date
     :param control_hub: version of Control Hub; None if it is unknown
     :param findings: one per question, in the order of their sections
-    :param warnings: what the probes with a job could not restore; not part of the file
     """
 
     date: str
     control_hub: str | None
     findings: tuple[Finding, ...]
-    warnings: tuple[str, ...] = ()
 
     @property
     def variants(self) -> dict[str, str | float]:
@@ -96,7 +92,7 @@ class ConformanceReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file, which can be serialized as JSON and YAML."""
         return {
-            "format": FORMAT,
+            "format": REPORT_FORMAT,
             "provider": __version__,
             "date": self.date,
             "control hub": self.control_hub,
@@ -122,24 +118,28 @@ def run_conformance(
     job_id: str | None = None,
     sections: Collection[str] | None = None,
     on_probe: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> ConformanceReport:
     """
     Compare a Control Hub with the variants of the sandbox.
 
-    Sends at most :data:`~airflow_provider_streamsets.cli.conformance.hub.MAX_READS` requests that only read, one after
-    the other. With `job_id`, it starts and stops that job up to three times, upgrades and duplicates it, and deletes
-    the copy; afterwards, and after an interrupt, the job is inactive and has its pipeline version again.
+    Sends at most :data:`~airflow_provider_streamsets.cli.conformance.hub.MAX_READS` requests that only read, and a few
+    to check user, job and credential, one after the other. With `job_id`, it starts and stops that job up to three
+    times, upgrades and duplicates it, and deletes the copy; afterwards, and after an interrupt, it stops the job and
+    restores its pipeline version.
 
     :param client: client of the Control Hub; its ``sleep`` is used for waits
     :param job_id: id of an inactive job to start and stop; the caller has the consent of the user
     :param sections: only the questions of these sections; all by default
     :param on_probe: called with a description of each probe before it begins
+    :param on_warning: called with what could not be restored, also before an interrupt is raised again
     :raises ControlHubError: if Control Hub cannot be reached or refuses the credential, or if the job does not exist or
         is not inactive; nothing was started then
     """
-    report_progress = on_probe or (lambda _: None)
+    report_progress, warn = on_probe or (lambda _: None), on_warning or (lambda _: None)
     organization = client.current_user().organization_id or client.organization
-    job = check_job(client, job_id) if job_id else None
+    if job_id:
+        check_job(client, job_id)
     hub = Hub(client)
     survey = Survey(hub, organization)
     unknowns = [unknown for unknown in UNKNOWNS if sections is None or unknown.section in sections]
@@ -155,22 +155,21 @@ def run_conformance(
             reasons[unknown.section] = str(reason)
         except UNEXPECTED as error:
             reasons[unknown.section] = unexpected_form(error)
-    warnings: list[str] = []
-    if job is not None:
-        probes = JobProbes(client, organization, job, report_progress)
+    if job_id:
+        # Again: it may have been started meanwhile.
+        probes = JobProbes(client, organization, check_job(client, job_id), report_progress, warn)
         probes.run()
-        warnings = probes.warnings
         reasons |= probes.reasons
         for section, found in probes.answers.items():
             answer = answers.setdefault(section, Answer())
             answer.facts |= found.facts
             answer.matches |= found.matches
     findings = (
-        _finding(unknown, answers.get(unknown.section, Answer()), reasons.get(unknown.section, ""), job is not None)
+        _finding(unknown, answers.get(unknown.section, Answer()), reasons.get(unknown.section, ""), bool(job_id))
         for unknown in unknowns
     )
     date = datetime.now(tz=timezone.utc).date().isoformat()
-    return ConformanceReport(date, hub.version(), tuple(findings), tuple(warnings))
+    return ConformanceReport(date, hub.version(), tuple(findings))
 
 
 def _finding(unknown: Unknown, answer: Answer, reason: str, has_job: bool) -> Finding:

@@ -13,6 +13,9 @@ from typing import Any, Literal, TypeVar
 
 Value = TypeVar("Value")
 
+REPORT_FORMAT = 1
+"""Format of the reports with variants that ``airflow streamsets check --conformance`` writes."""
+
 
 class VariantError(ValueError):
     """An unknown variant, or an invalid value of a variant."""
