@@ -10,7 +10,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from airflow.utils import cli
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 from rich.markup import escape
 from rich.prompt import Confirm
+from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_streamsets import __version__, params, task_runs
 from airflow_provider_streamsets.cli.conformance import run_conformance, write_report
@@ -65,12 +66,16 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
         os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
         try:
             function(args)
-        except (ControlHubError, AirflowException, ValueError) as error:
+        except (ControlHubError, AirflowException, OSError, ValueError) as error:
             raise SystemExit(str(error)) from None
-        except KeyboardInterrupt:
+        except (EOFError, KeyboardInterrupt):
             raise SystemExit(_INTERRUPTED) from None
 
     return run_command  # type: ignore[no-any-return]
+
+
+def _print_message(text: str) -> None:
+    messages.print(text, markup=False)
 
 
 def _connect(conn_id: str) -> ControlHubClient:
@@ -144,8 +149,8 @@ def _project_name(client: ControlHubClient) -> str | None:
 
 def _check_conformance(client: ControlHubClient, args: Namespace) -> None:
     path = Path(args.conformance)
-    if path.is_dir() or not path.parent.is_dir():
-        raise SystemExit(f"Cannot write the report to '{path}': it is a folder, or its folder does not exist.")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SystemExit(f"Cannot write the report to '{path}': not a file in a folder that can be written to.")
     job = _find_job(client, args.with_job) if args.with_job else None
     if job is not None and not args.yes:
         question = f"Start, stop, force-stop, upgrade and duplicate job {job.title}? Its records are processed."
@@ -155,11 +160,12 @@ def _check_conformance(client: ControlHubClient, args: Namespace) -> None:
             raise SystemExit("Nothing was started.")
     with messages.status("Reading") as status:
         report = run_conformance(
-            client, job_id=job.job_id if job else None, on_probe=lambda probe: status.update(escape(probe))
+            client,
+            job_id=job.job_id if job else None,
+            on_probe=lambda probe: status.update(escape(probe)),
+            on_warning=_print_message,
         )
     write_report(report, path)
-    for warning in report.warnings:
-        messages.print(warning, markup=False)
     findings = report.as_dict()["findings"]
     if args.output in _STRUCTURED:
         print_facts(report.as_dict(), args.output)
@@ -167,10 +173,10 @@ def _check_conformance(client: ControlHubClient, args: Namespace) -> None:
         keys = ("section", "question", "status", "variants")
         print_rows([{key: finding.get(key) for key in keys} for finding in findings], args.output)
     answered = sum(finding["status"] == "answered" for finding in findings)
-    messages.print(f"Wrote {path}: {answered} of {len(findings)} questions are answered.", markup=False)
+    _print_message(f"Wrote {path}: {answered} of {len(findings)} questions are answered.")
     if report.unmatched:
         unmatched = ", ".join(report.unmatched)
-        messages.print(f"No variant of the sandbox matches: {unmatched}. Please report this.", markup=False)
+        _print_message(f"No variant of the sandbox matches: {unmatched}. Please report this.")
 
 
 @_command
@@ -216,17 +222,21 @@ def run(args: Namespace) -> None:
     parameters = params.json_object(_read_argument(args.parameters), "--parameters", rendered=True)
     client = _connect(args.conn_id)
     job = _find_job(client, args.job)
-    started = client.runs.start(job, parameters)
+    try:
+        started = client.runs.start(job, parameters)
+    except KeyboardInterrupt:
+        _print_message(f"Interrupted during the start: job {job.title} may be active. The command 'runs' shows it.")
+        raise
     name = f"run {started.run_count} of {job.title}"
     if args.no_wait:
-        messages.print(f"Started {name}.", markup=False)
+        _print_message(f"Started {name}.")
         if args.output in _STRUCTURED:
             print_facts(run_record(job.name, started), args.output)
         return
     try:
         report = follow_run(client, job, started, timeout=args.timeout, poll_interval=args.poll_interval)
     except ControlHubRunTimeoutError as error:
-        messages.print(str(error), markup=False)
+        _print_message(str(error))
         sys.exit(_TIMED_OUT)
     except KeyboardInterrupt:
         sys.exit(_interrupted(client, job, started))
@@ -248,14 +258,16 @@ def _interrupted(client: ControlHubClient, job: Job, started: JobRun) -> int:
     """Ask whether to stop the run, and return the exit code."""
     name = f"run {started.run_count} of {job.title}"
     try:
-        if sys.stdin.isatty() and Confirm.ask(f"Stop {name}?", console=messages, default=False):
-            stopped = client.runs.stop_run(job.job_id, started.run_count, max_wait=_STOP_MAX_WAIT)
-            messages.print(f"Requested the stop of {name}." if stopped else f"{name} is not active.", markup=False)
-            return _EXIT_CODES[Outcome.STOPPED]
+        if sys.stdin.isatty() and Confirm.ask(escape(f"Stop {name}?"), console=messages, default=False):
+            if client.runs.stop_run(job.job_id, started.run_count, max_wait=_STOP_MAX_WAIT):
+                _print_message(f"Requested the stop of {name}.")
+                return _EXIT_CODES[Outcome.STOPPED]
+            _print_message(f"There is nothing to stop: {name} has ended.")
+            return _INTERRUPTED
     except (KeyboardInterrupt, EOFError):
         # Interrupted again: no answer.
         messages.print()
-    messages.print(f"Left {name} active; the command 'stop' stops it.", markup=False)
+    _print_message(f"Left {name} active; the command 'stop' stops it.")
     return _INTERRUPTED
 
 
@@ -267,12 +279,12 @@ def stop(args: Namespace) -> None:
     current = job.current_run
     if current is None or current.has_ended or args.run_count not in (None, current.run_count):
         number = "" if args.run_count is None else f" {args.run_count}"
-        messages.print(f"Job {job.title} has no active run{number} to stop.", markup=False)
+        _print_message(f"Job {job.title} has no active run{number} to stop.")
         return
     selected = {job.job_id: current.run_count}
+    requested = request_stops(client, selected, in_bulk=False, max_wait=_STOP_MAX_WAIT, force=args.force)
     if args.no_wait:
-        request_stops(client, selected, in_bulk=False, max_wait=_STOP_MAX_WAIT, force=args.force)
-        messages.print(f"Requested the stop of run {current.run_count} of {job.title}.", markup=False)
+        _print_message(f"Requested the stop of run {current.run_count} of {job.title}.")
         return
     stop_runs(
         client,
@@ -280,6 +292,7 @@ def stop(args: Namespace) -> None:
         Deadline(args.timeout, sleep=client.sleep),
         poll_interval=args.poll_interval,
         force_stop_after=0 if args.force else None,
+        requested=requested,
     )
     ended = client.runs.get(job.job_id, current.run_count) or current
     # Who stopped the run is clear.
@@ -293,7 +306,7 @@ def acknowledge(args: Namespace) -> None:
     found = {job.job_id: job for job in (_find_job(client, name) for name in args.job)}
     acknowledged = client.runs.acknowledge(list(found), max_wait=_ACKNOWLEDGE_MAX_WAIT)
     if not acknowledged and args.output not in _STRUCTURED:
-        messages.print("None of the jobs has an error to acknowledge.")
+        _print_message("None of the jobs has an error to acknowledge.")
         return
     rows = [run_record(found[run.job_id].name, run) for run in acknowledged]
     print_rows(rows, args.output, columns=("job_name", "run_count", "error_message"))
@@ -303,18 +316,21 @@ def acknowledge(args: Namespace) -> None:
 def why(args: Namespace) -> None:
     """Print the reports of the runs of a task instance."""
     key = TaskKey(args.dag_id, args.run_id, args.task_id, args.map_index)
-    task = task_runs.read_task(key)
+    try:
+        task = task_runs.read_task(key)
+    except SQLAlchemyError as error:
+        raise SystemExit(f"Cannot read Airflow's database: {error}") from None
     if task is None:
         raise SystemExit(
             f"Task '{args.task_id}' of DAG '{args.dag_id}' has found no job in run '{args.run_id}'. Check the ids, and "
             "--map-index of a mapped task. A task that has failed before it found its job says why in its log."
         )
-    messages.print(f"Task '{args.task_id}' is {task.state or 'not scheduled'}, try {task.try_number}.", markup=False)
+    _print_message(f"Task '{args.task_id}' is {task.state or 'not scheduled'}, try {task.try_number}.")
     client = _connect(task.conn_id)
     reports = []
     for job_id, run_count in task.run_counts.items():
         if run_count is None:
-            messages.print(f"The task has started no run of job {job_id}.", markup=False)
+            _print_message(f"The task has started no run of job {job_id}.")
         elif (report := _read_report(client, task, job_id, run_count)) is not None:
             reports.append(report)
     if args.output in _STRUCTURED:
@@ -329,13 +345,13 @@ def _read_report(client: ControlHubClient, task: TaskRuns, job_id: str, run_coun
         job = client.jobs.get(job_id)
         found = client.runs.get(job_id, run_count)
     except ControlHubNotFoundError as error:
-        messages.print(str(error), markup=False)
+        _print_message(str(error))
         found = None
     if found is not None:
         return _report(client, job.name, found)
     stored = task.results.get(job_id)
     known = f" The task has stored: {stored.outcome}, {stored.error_message or 'no error'}." if stored else ""
-    messages.print(f"Control Hub does not know run {run_count} of job {job_id} any more.{known}", markup=False)
+    _print_message(f"Control Hub does not know run {run_count} of job {job_id} any more.{known}")
     return None
 
 
@@ -356,11 +372,8 @@ def _print_report(client: ControlHubClient, output: str, report: RunReport) -> N
 def snapshot(args: Namespace) -> None:
     """Print a seed of the sandbox with the jobs that match all filters, and their templates, pipelines and engines."""
     client = _connect(args.conn_id)
-    selected = [
-        job
-        for templates in (False, True)
-        for job in islice(_select_jobs(client, args, templates=templates), args.limit)
-    ]
+    found = chain.from_iterable(_select_jobs(client, args, templates=templates) for templates in (False, True))
+    selected = list(islice(found, args.limit))
     if not selected:
         raise SystemExit("No job matches the filters.")
     with messages.status("Reading") as status:
@@ -369,15 +382,15 @@ def snapshot(args: Namespace) -> None:
             selected,
             anonymise=args.anonymise,
             on_progress=lambda done, total: status.update(f"Read {done} of {total} jobs"),
-            on_warning=lambda text: messages.print(text, markup=False),
+            on_warning=_print_message,
         )
-    source = None if args.anonymise else f"'{client.current_user().organization_name}' at {client.base_url}"
+    source = None if args.anonymise else f"'{document['organization']['name']}' at {client.base_url}"
     print(dump_snapshot(document, source=source), end="")  # noqa: T201
 
 
 def sandbox(args: Namespace) -> None:
     """Run the sandbox until it is interrupted."""
-    given = []
+    given = ["--log-level", "info"] if args.verbose else []
     for name in ("port", "seed", "state", "variants_from", "time_scale"):
         value = getattr(args, name)
         given += [] if value is None else [f"--{name.replace('_', '-')}", value]

@@ -29,7 +29,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], output: str, *, columns: Seque
         console.print_as_yaml(list(rows))  # type: ignore[arg-type]
     elif output == "plain":
         # Airflow's plain tables convert text with the form of a number, such as the version 1.10.
-        cells = [{key: _cell(value) for key, value in row.items()} for row in rows]
+        cells = [{key: " ".join(_cell(value).split()) for key, value in row.items()} for row in rows]
         print(tabulate(cells, headers="keys", tablefmt="plain", disable_numparse=True))  # noqa: T201
     else:
         console.print_as(

@@ -344,6 +344,33 @@ def test_interrupted_run(hub, command, while_waiting, monkeypatch, answer, code,
     assert ("the command 'stop' stops it" in result.err) is not is_stopped
 
 
+def test_name_is_no_markup_in_the_question(hub, command, client, while_waiting, monkeypatch):
+    (copy,) = client.jobs.duplicate(client.jobs.find_by_name(CLICKSTREAM), name="Load [/eu] orders")
+    monkeypatch.setattr("sys.stdin", _Terminal("y\n"))
+
+    def interrupt() -> None:
+        if hub.job_state(copy.name)["status"] == "ACTIVE":
+            raise KeyboardInterrupt
+
+    while_waiting.append(interrupt)
+    result = command("run", copy.name)
+    while_waiting.clear()
+    hub.advance(60)
+    assert result.code == 4
+    assert copy.name in result.err
+    client.jobs.delete([copy.job_id])
+
+
+def test_interrupted_start_says_that_the_run_may_be_active(hub, command, while_waiting):
+    # The response is lost, so that the command waits for the new run.
+    hub.add_fault({"path": "*/start", "method": "POST", "fault": "reset_after", "times": 1})
+    hub.set_variants(start_status_lag="previous")
+    while_waiting.append(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    result = command("run", CLICKSTREAM)
+    assert result.code == 130
+    assert "may be active" in result.err
+
+
 def test_stop_waits_for_the_end(hub, command):
     run = start(hub, CLICKSTREAM)
     result = command("stop", CLICKSTREAM, "-o", "json")
@@ -351,6 +378,14 @@ def test_stop_waits_for_the_end(hub, command):
     result = command("stop", CLICKSTREAM)
     assert result.code == 0
     assert "no active run" in result.err
+
+
+@pytest.mark.parametrize("stop_while_activating", ["accepted", "refused"])
+def test_activating_run_is_stopped(hub, command, stop_while_activating):
+    hub.set_variants(stop_while_activating=stop_while_activating)
+    start(hub, CLICKSTREAM, 0)
+    assert hub.job_state(CLICKSTREAM)["status"] == "ACTIVATING"
+    assert command("stop", CLICKSTREAM, "-o", "json").json["outcome"] == "STOPPED"
 
 
 def test_interrupted_stop_ends_without_traceback(hub, command, while_waiting):

@@ -31,6 +31,11 @@ def history_of(*runs, counts=None, stopped=False, saves_metrics=True):
     return history
 
 
+@pytest.mark.parametrize("text", ["DB_PASS", "PASS", "db.pw", "SSH_KEY", "client-key", "STORAGE_KEY", "SIGNING KEY"])
+def test_short_names_of_secrets_are_recognised(text):
+    assert may_be_secret(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -42,7 +47,10 @@ def test_secrets_are_recognised(text):
     assert may_be_secret(text)
 
 
-@pytest.mark.parametrize("text", ["SOURCE_DIR", "AUTHOR", "SASSY", "KEY_COLUMN", "https://host/path", "a@example.com"])
+@pytest.mark.parametrize(
+    "text",
+    ["SOURCE_DIR", "AUTHOR", "SASSY", "PASSENGERS", "COMPASS", "KEY_COLUMN", "https://host/path", "a@example.com"],
+)
 def test_other_texts_are_no_secrets(text):
     assert not may_be_secret(text)
 
