@@ -319,7 +319,8 @@ def why(args: Namespace) -> None:
     try:
         task = task_runs.read_task(key)
     except SQLAlchemyError as error:
-        raise SystemExit(f"Cannot read Airflow's database: {error}") from None
+        # The other lines are the statement.
+        raise SystemExit(f"Cannot read Airflow's database: {str(error).splitlines()[0]}") from None
     if task is None:
         raise SystemExit(
             f"Task '{args.task_id}' of DAG '{args.dag_id}' has found no job in run '{args.run_id}'. Check the ids, and "
