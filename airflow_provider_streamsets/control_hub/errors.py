@@ -154,6 +154,7 @@ class ControlHubRunFailedError(ControlHubError):
     :param outcome: ``FAILED`` or ``STOPPED``
     :param error_codes: engine error codes in Control Hub's messages, such as ``JDBC_34``
     :param stage: name of the stage in these messages, such as ``JDBCQueryConsumer_01``
+    :param engine_lost: whether an engine of the run stopped responding
     :param metrics: record counts of the run; None if Control Hub has saved none
     :param result: return value of the task, had the run succeeded
     :param failures: for several runs, one error for each run that did not succeed
@@ -169,6 +170,7 @@ class ControlHubRunFailedError(ControlHubError):
         outcome: str | None = None,
         error_codes: Iterable[str] = (),
         stage: str | None = None,
+        engine_lost: bool = False,
         metrics: Mapping[str, Any] | None = None,
         result: Any = None,
         failures: Iterable[ControlHubRunFailedError] = (),
@@ -182,6 +184,7 @@ class ControlHubRunFailedError(ControlHubError):
         self.outcome = outcome
         self.error_codes = tuple(error_codes)
         self.stage = stage
+        self.engine_lost = engine_lost
         self.metrics = None if metrics is None else dict(metrics)
         self.result = result
         self.failures = tuple(failures)

@@ -90,6 +90,15 @@ def test_failed_run_is_explained_in_task_log(airflow, hub):
         assert f"(job '{job}')" in report
 
 
+def test_policy_decides_about_retries(airflow, hub):
+    before = len(hub.starts("Customers nightly"))
+    run_id = airflow.trigger_dag("system_retry_policy")
+    assert wait_for_end(airflow, "system_retry_policy", run_id) == "failed"
+    assert airflow.task_instance("system_retry_policy", run_id, "missing")["try_number"] == 1
+    assert airflow.task_instance("system_retry_policy", run_id, "failing")["try_number"] == 2
+    assert len(hub.starts("Customers nightly")) == before + 2
+
+
 def test_command_checks_connection_in_database(airflow, hub):
     facts = json.loads(airflow.run_command("streamsets", "check", "streamsets_system", "--output", "json"))
     assert facts["control_hub"] == hub.url

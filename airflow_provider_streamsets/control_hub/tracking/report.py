@@ -38,6 +38,8 @@ _MAX_TRUNCATED_LENGTH = 300
 _ENGINE_CODE = re.compile(r"\b(?!JOBRUNNER_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_\d{2,5}\b")
 # The text of an engine's error, which follows what Control Hub says about the engine.
 _ENGINE_ERROR = re.compile(_ENGINE_CODE.pattern + r" - .*")
+# Control Hub's codes for engines that do not respond, and for a failover that was impossible (contract section 15).
+_ENGINE_LOST = re.compile(r"\bJOBRUNNER_(24|62)\b")
 # Stage instances are named after their type, such as JDBCQueryConsumer_01.
 _STAGE = re.compile(r"\b(?=[A-Za-z0-9]*[a-z])[A-Z][A-Za-z0-9]*_\d{2,}\b")
 
@@ -351,6 +353,7 @@ class RunReport:
             outcome=self.outcome.value if self.outcome else None,
             error_codes=dict.fromkeys(code for text in texts for code in _ENGINE_CODE.findall(text)),
             stage=next(iter(stages), None),
+            engine_lost=any(map(_ENGINE_LOST.search, (*self.run.warnings, self.run.error_message or ""))),
             metrics=result["metrics"],
             result=result,
         )

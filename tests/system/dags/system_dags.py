@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from airflow_provider_streamsets.operators.bulk import ControlHubStartJobsOperator
 from airflow_provider_streamsets.operators.jobs import ControlHubCreateJobOperator
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.operators.templates import ControlHubRunJobTemplateOperator
+from airflow_provider_streamsets.retry_policy import ControlHubRetryPolicy
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
 
 DEFAULTS = {"control_hub_conn_id": "streamsets_system", "poll_interval": 1, "poke_interval": 1}
@@ -29,6 +32,13 @@ with DAG("system_failing", **ARGUMENTS):
             job_name="Customers nightly" if deferrable else "Invoices import",
             deferrable=deferrable,
         )
+
+with DAG("system_retry_policy", **ARGUMENTS):
+    policy = ControlHubRetryPolicy(delay=timedelta(seconds=1), retry_codes=["JDBC_*"])
+    ControlHubRunJobOperator(task_id="missing", job_name="No such job", retries=2, retry_policy=policy)
+    ControlHubRunJobOperator(
+        task_id="failing", job_name="Customers nightly", retries=1, retry_policy=policy, deferrable=True
+    )
 
 with DAG("system_timeout", **ARGUMENTS):
     ControlHubRunJobOperator(task_id="run", job_name="Clickstream to lake", deferrable=True, wait_timeout=5)
