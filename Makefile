@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 VENV_2 := .venv-airflow-2
 VENV_DOCS := .venv-docs
+VENV_DIST := .venv-dist
 SDKS := 4.3.0 5.2.1 6.3.0 6.6.2 7.0.2
 VENVS_SDK := $(SDKS:%=.venv-sdk-%)
 UV_VERSION := 0.13.9
+TWINE_VERSION := 6.2.0
 UV := $(VENV)/bin/uv
 BIN := $(VENV)/bin
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.10 --custom-compile-command "make requirements"
@@ -153,10 +155,18 @@ docs: $(VENV_DOCS)/.installed  ## Build the documentation into docs/_build/html 
 	$(VENV_DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -b html docs docs/_build/html
 	$(VENV_DOCS)/bin/lychee --config docs/lychee.toml *.md 'docs/**/*.md' 'docs/_build/html/**/*.html'
 
-.PHONY: build
-build: venv  ## Build the distribution into dist/
+# The demo runs outside the clone, so that it imports the wheel.
+.PHONY: dist
+dist: venv  ## Build wheel and sdist into dist/, check them, and run the demo with the wheel alone
+	rm -rf dist build
 	$(UV) build --quiet --python $(BIN)/python --no-build-isolation
+	$(UV) tool run --quiet twine@$(TWINE_VERSION) check --strict dist/*
+	$(UV) venv --quiet --clear --python $(BIN)/python $(VENV_DIST)
+	$(UV) pip install --quiet --python $(VENV_DIST)/bin/python -r requirements/airflow-3.3.txt
+	$(UV) pip install --quiet --python $(VENV_DIST)/bin/python --no-deps dist/*.whl
+	mkdir -p build/demo && cp -r dev example_dags build/demo
+	cd build/demo && $(CURDIR)/$(VENV_DIST)/bin/python -m dev.demo
 
 .PHONY: clean
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENV_DIST) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -54,7 +54,7 @@ class ControlHubRetryPolicy(RetryPolicy):
 
     Of several failed runs, a single one to be retried is sufficient.
 
-    :param delay: time until the next try after an outage or a failed run; an outage for which Control Hub asks for a
+    :param delay: time until the next try after an outage or a failed run; an outage for which Control Hub requests a
         longer one takes that. None is the ``retry_delay`` of the task
     :param retry_codes: patterns of the engines' error codes of failed runs to retry, such as ``JDBC_34`` or ``JDBC_*``
     :param retry_stages: patterns of the names of stages of failed runs to retry, such as ``JDBCQueryConsumer_01``

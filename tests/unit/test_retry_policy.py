@@ -69,7 +69,7 @@ def test_error_of_user_code_is_decided_by_airflow():
         (None, 30.0, timedelta(seconds=30)),
     ],
 )
-def test_outage_waits_as_long_as_control_hub_asks_for(delay, retry_after, expected):
+def test_outage_waits_as_long_as_control_hub_requests(delay, retry_after, expected):
     error = ControlHubUnavailableError("unavailable", retry_after=retry_after)
     assert decide(error, delay=delay) == ("retry", expected)
 
