@@ -56,3 +56,12 @@ def client_of(sandbox: SandboxProcess, **options: Any) -> ControlHubClient:
             **options,
         }
     )
+
+
+def start_run(sandbox: SandboxProcess, name: str, seconds: float = 20) -> dict[str, Any]:
+    """Start a job unless it is active, advance the clock, and return the XComs that its task pushes."""
+    job_id = sandbox.job_id(name)
+    sandbox.call("POST", f"/jobrunner/rest/v1/job/{job_id}/start", {})
+    run = sandbox.call("GET", f"/jobrunner/rest/v1/job/{job_id}/currentStatus").json()
+    sandbox.advance(seconds)
+    return {"job_id": job_id, "run_count": run["runCount"]}

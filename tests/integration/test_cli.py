@@ -23,6 +23,7 @@ from airflow_provider_streamsets.operators.jobs import ControlHubListJobsOperato
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.testing.virtual_time import VirtualTime
 from tests.integration.airflow_rows import create_tables, delete_rows, store_task
+from tests.integration.conftest import start_run as start
 
 CONN_ID = "streamsets_cli"
 ORDERS = "Orders to warehouse"
@@ -89,15 +90,6 @@ def command(hub, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(code or 0, capsys.readouterr())
 
     return run
-
-
-def start(hub: Any, name: str, seconds: float = 20) -> dict[str, Any]:
-    """Start a job of the sandbox, and return what its task pushes to XCom."""
-    job_id = hub.job_id(name)
-    hub.call("POST", f"/jobrunner/rest/v1/job/{job_id}/start", {})
-    run = hub.call("GET", f"/jobrunner/rest/v1/job/{job_id}/currentStatus").json()
-    hub.advance(seconds)
-    return {"job_id": job_id, "run_count": run["runCount"]}
 
 
 (GROUP,) = get_commands()

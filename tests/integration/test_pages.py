@@ -33,6 +33,7 @@ from airflow_provider_streamsets.plugins import app as pages_app
 from airflow_provider_streamsets.plugins.sources import Sources
 from tests.integration.airflow_rows import create_tables, delete_rows
 from tests.integration.airflow_rows import store_task as _store_task
+from tests.integration.conftest import start_run as start
 
 CONN_ID = "streamsets_pages"
 HEADER = {"X-Streamsets-Action": "1"}
@@ -95,15 +96,6 @@ def store_task(dag_id: str = "orders", **options: Any) -> dict[str, Any]:
     """Store a task instance of the connection, and return the query that identifies it."""
     rendered = {"control_hub_conn_id": CONN_ID, **options.pop("rendered", {})}
     return _store_task(dag_id, **{"streamsets_conn_id": CONN_ID, "rendered": rendered, **options})
-
-
-def start(hub: Any, name: str, seconds: float = 20) -> dict[str, Any]:
-    """Start a job of the sandbox unless it is active, and return the XComs that its task pushes."""
-    job_id = hub.job_id(name)
-    hub.call("POST", f"/jobrunner/rest/v1/job/{job_id}/start", {})
-    run = hub.call("GET", f"/jobrunner/rest/v1/job/{job_id}/currentStatus").json()
-    hub.advance(seconds)
-    return {"job_id": job_id, "run_count": run["runCount"]}
 
 
 def test_waiting_run_is_live(hub, pages):
