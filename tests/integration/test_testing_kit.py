@@ -59,6 +59,21 @@ def test_plugin_is_declared_and_imports_pytest_only():
     assert done.stdout.strip() == "[]"
 
 
+def test_parallel_workers_have_sandboxes_of_their_own(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_start(control_hub, assert_started_once, number):
+            control_hub.start_job("Quick check")
+            assert_started_once("Quick check")
+        """
+    )
+    result = pytester.runpytest_subprocess(*OPTIONS, "-n", "2", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=4)
+
+
 def test_sandbox_is_reset_and_connections_are_removed(pytester):
     pytester.makepyfile(
         """
