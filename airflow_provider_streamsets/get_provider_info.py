@@ -20,6 +20,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://docs.streamsets.com/",
+                # Served by Airflow from 3.1.1 on, with the pages of this provider.
+                "logo": "/streamsets/static/icon.svg",
                 "tags": ["service"],
             }
         ],

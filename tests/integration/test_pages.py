@@ -28,6 +28,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete, select
 
 from airflow_provider_streamsets import compat, task_runs
+from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.plugins import app as pages_app
 from airflow_provider_streamsets.plugins.sources import Sources
@@ -36,6 +37,7 @@ from tests.integration.airflow_rows import store_task as _store_task
 from tests.integration.conftest import start_run as start
 
 CONN_ID = "streamsets_pages"
+LOGO = get_provider_info()["integrations"][0]["logo"].removeprefix(compat.PAGES_PATH)
 HEADER = {"X-Streamsets-Action": "1"}
 _is_authorized_dag = SimpleAuthManager.is_authorized_dag
 
@@ -610,9 +612,7 @@ def test_runs_are_filtered_and_paged(hub, pages):
 # Pages and files
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/run", "/static/tab.js", "/static/runs.js", "/static/style.css", "/static/icon.svg"]
-)
+@pytest.mark.parametrize("path", ["/", "/run", "/static/tab.js", "/static/runs.js", "/static/style.css", LOGO])
 def test_files_are_served_with_policy(sources, pages, path):
     response = TestClient(pages.app).get(path)
     assert response.status_code == 200
