@@ -18,8 +18,8 @@ from tests.system.leaks import LeakDetector, encodings_of
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-# Files with their own Airflow. All others share one.
-_SEPARATE = ("test_chaos", "test_dags_test_command", "test_own_airflow", "test_watchers")
+# Files that do not use the shared Airflow.
+_SEPARATE = ("test_chaos", "test_dags_test_command", "test_own_airflow", "test_snapshot", "test_watchers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
