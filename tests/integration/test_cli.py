@@ -448,7 +448,9 @@ def test_why_of_task_without_run(hub, command):
     assert "has found no job in run 'never'" in result.code
 
 
-def test_sandbox_passes_arguments_on(command):
+def test_sandbox_passes_arguments_on(command, monkeypatch):
+    # The command configures the logging of its process.
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
     result = command("sandbox", "--port", "0", "--", "--list-variants")
     assert result.code == 0
     assert "unknown_job" in result.out
