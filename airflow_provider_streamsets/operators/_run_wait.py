@@ -741,6 +741,7 @@ class RunWaiter:
             outcome=next((failure.outcome for failure in failures), None),
             error_codes=dict.fromkeys(code for failure in failures for code in failure.error_codes),
             stage=next((failure.stage for failure in failures if failure.stage), None),
+            engine_lost=any(failure.engine_lost for failure in failures),
             result=results,
             failures=failures,
         )
