@@ -14,8 +14,6 @@ from airflow_provider_streamsets.control_hub import errors
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_TRANSIENT = "Control Hub was unavailable"
-_LOST_ENGINE = "an engine was lost"
 # Another try would end in the same way.
 _PERMANENT = (
     errors.ControlHubAmbiguousNameError,
@@ -36,7 +34,7 @@ _MAY_PASS = (errors.ControlHubJobStateError, errors.ControlHubConflictError)
 
 class ControlHubRetryPolicy(RetryPolicy):
     """
-    Decides by the kind of error whether a task of this provider is retried, within its ``retries``.
+    Decide by the kind of error whether a task of this provider is retried, within its ``retries``.
 
     .. code-block:: python
 
@@ -95,14 +93,14 @@ class ControlHubRetryPolicy(RetryPolicy):
         if isinstance(error, errors.ControlHubUnavailableError):
             requested = timedelta(seconds=error.retry_after or 0)
             delay = max(self.delay or timedelta(), requested) or None
-            return RetryDecision.retry(delay, _TRANSIENT)
+            return RetryDecision.retry(delay, "Control Hub was unavailable")
         return RetryDecision.default()
 
     def _decide_run(self, error: errors.ControlHubRunFailedError) -> RetryDecision:
         if error.outcome == "STOPPED":
             return RetryDecision.fail("the run was stopped")
         if error.engine_lost:
-            return RetryDecision.retry(self.delay, _LOST_ENGINE)
+            return RetryDecision.retry(self.delay, "an engine was lost")
         causes = [(code, self.retry_codes) for code in error.error_codes]
         causes += [(error.stage, self.retry_stages)] if error.stage else []
         for cause, patterns in causes:

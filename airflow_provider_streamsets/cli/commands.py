@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from airflow_provider_streamsets import __version__, params, task_runs
 from airflow_provider_streamsets.cli.conformance import run_conformance, write_report
 from airflow_provider_streamsets.cli.follow import follow_run
-from airflow_provider_streamsets.cli.output import messages, print_facts, print_rows
+from airflow_provider_streamsets.cli.output import STRUCTURED, messages, print_facts, print_rows
 from airflow_provider_streamsets.cli.snapshot import dump_snapshot, take_snapshot
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job, JobRun, Outcome
 from airflow_provider_streamsets.control_hub.deadline import Deadline
@@ -46,7 +46,6 @@ _STOP_MAX_WAIT = 60.0
 _ACKNOWLEDGE_MAX_WAIT = 6.0
 # Seconds for which the report of an ended run is tried again.
 _REPORT_TIMEOUT = 60.0
-_STRUCTURED = ("json", "yaml")
 _JOB_COLUMNS = ("job_name", "status", "color", "run_count", "start_time", "pipeline_version", "tags")
 _RUN_COLUMNS = (
     *("run_count", "status", "color", "outcome", "start_time", "duration"),
@@ -167,7 +166,7 @@ def _check_conformance(client: ControlHubClient, args: Namespace) -> None:
         )
     write_report(report, path)
     findings = report.as_dict()["findings"]
-    if args.output in _STRUCTURED:
+    if args.output in STRUCTURED:
         print_facts(report.as_dict(), args.output)
     else:
         keys = ("section", "question", "status", "variants")
@@ -230,7 +229,7 @@ def run(args: Namespace) -> None:
     name = f"run {started.run_count} of {job.title}"
     if args.no_wait:
         _print_message(f"Started {name}.")
-        if args.output in _STRUCTURED:
+        if args.output in STRUCTURED:
             print_facts(run_record(job.name, started), args.output)
         return
     try:
@@ -305,7 +304,7 @@ def acknowledge(args: Namespace) -> None:
     client = _connect(args.conn_id)
     found = {job.job_id: job for job in (_find_job(client, name) for name in args.job)}
     acknowledged = client.runs.acknowledge(list(found), max_wait=_ACKNOWLEDGE_MAX_WAIT)
-    if not acknowledged and args.output not in _STRUCTURED:
+    if not acknowledged and args.output not in STRUCTURED:
         _print_message("None of the jobs has an error to acknowledge.")
         return
     rows = [run_record(found[run.job_id].name, run) for run in acknowledged]
@@ -334,7 +333,7 @@ def why(args: Namespace) -> None:
             _print_message(f"The task has started no run of job {job_id}.")
         elif (report := _read_report(client, task, job_id, run_count)) is not None:
             reports.append(report)
-    if args.output in _STRUCTURED:
+    if args.output in STRUCTURED:
         print_rows([report.to_result() for report in reports], args.output)
         return
     for report in reports:
@@ -363,7 +362,7 @@ def _report(client: ControlHubClient, job_name: str, run: JobRun) -> RunReport:
 
 
 def _print_report(client: ControlHubClient, output: str, report: RunReport) -> None:
-    if output in _STRUCTURED:
+    if output in STRUCTURED:
         print_facts(report.to_result(), output)
     else:
         print(report.details(fetch_names(client, report)))  # noqa: T201

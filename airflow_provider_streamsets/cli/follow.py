@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from airflow_provider_streamsets.cli.output import messages
@@ -62,9 +61,9 @@ def follow_run(
             if latest is None or group.poll_failed:
                 progress.update(task, description="Control Hub cannot be reached; trying again")
                 return False
-            state = f"Run {latest.run_count} of {escape(job.title)}: {latest.status}/{latest.color}"
+            state = f"Run {latest.run_count} of {job.title}: {latest.status}/{latest.color}"
             if state != seen:
-                progress.console.print(state + (f": {escape(latest.problem)}" if latest.problem else ""))
+                progress.console.print(state + (f": {latest.problem}" if latest.problem else ""), markup=False)
             seen = state
             elapsed = min(deadline.elapsed, usual * _MAX_SHARE) if usual else 0
             records = describe_counts(latest.counts) if latest.has_counts else ""

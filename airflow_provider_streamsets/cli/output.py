@@ -13,6 +13,9 @@ from tabulate import tabulate
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 """Console for messages, progress and questions."""
 
+STRUCTURED = ("json", "yaml")
+"""Formats that keep numbers, lists and null."""
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]], output: str, *, columns: Sequence[str] = ()) -> None:
     """
@@ -22,20 +25,14 @@ def print_rows(rows: Sequence[Mapping[str, Any]], output: str, *, columns: Seque
     :param output: ``table``, ``plain``, ``json`` or ``yaml``; the last two keep numbers, lists and null
     :param columns: keys to show in a table; all by default
     """
-    console = AirflowConsole()
-    if output == "json":
-        console.print_as_json(list(rows))  # type: ignore[arg-type]
-    elif output == "yaml":
-        console.print_as_yaml(list(rows))  # type: ignore[arg-type]
+    if output in STRUCTURED:
+        _print_structured(list(rows), output)
     elif output == "plain":
         # Airflow's plain tables convert text with the form of a number, such as the version 1.10.
         cells = [{key: " ".join(_cell(value).split()) for key, value in row.items()} for row in rows]
         print(tabulate(cells, headers="keys", tablefmt="plain", disable_numparse=True))  # noqa: T201
     else:
-        console.print_as(
-            [{key: escape(_cell(row[key])) for key in columns or row} for row in rows],
-            "table",
-        )
+        AirflowConsole().print_as([{key: escape(_cell(row[key])) for key in columns or row} for row in rows], "table")
 
 
 def print_facts(facts: Mapping[str, Any], output: str) -> None:
@@ -45,14 +42,16 @@ def print_facts(facts: Mapping[str, Any], output: str) -> None:
     :param facts: values by name
     :param output: as for :func:`print_rows`
     """
-    console = AirflowConsole(show_header=False)
-    if output == "json":
-        console.print_as_json(dict(facts))
-    elif output == "yaml":
-        console.print_as_yaml(dict(facts))
+    if output in STRUCTURED:
+        _print_structured(dict(facts), output)
     else:
         rows = [[key.replace("_", " "), _cell(value)] for key, value in facts.items()]
         print(tabulate(rows, tablefmt="plain", disable_numparse=True))  # noqa: T201
+
+
+def _print_structured(value: Any, output: str) -> None:
+    console = AirflowConsole()
+    (console.print_as_json if output == "json" else console.print_as_yaml)(value)
 
 
 def _cell(value: Any) -> str:

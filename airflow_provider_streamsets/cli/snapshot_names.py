@@ -12,8 +12,10 @@ DEFAULT_LABEL = "all"
 """Engine label that Control Hub gives to every engine."""
 
 _SECRET = re.compile(
-    r"pass(word|wd|code|phrase)|(?<![a-z])(pass|pw)(?![a-z])|pwd|secret|token|credential|signature|bearer|auth(?!or(?!i))|(?<![a-z])sas(?![a-z])"
-    r"|(api|access|account|private|shared|encryption|ssh|client|master|storage|signing|subscription)[\W_]?key|://[^/\s@]+@|-----BEGIN",
+    r"pass(word|wd|code|phrase)|pwd|secret|token|credential|signature|bearer|auth(?!or(?!i))"
+    r"|(?<![a-z])(pass|pw|sas)(?![a-z])"
+    r"|(api|access|account|private|shared|encryption|ssh|client|master|storage|signing|subscription)[\W_]?key"
+    r"|://[^/\s@]+@|-----BEGIN",
     re.IGNORECASE,
 )
 

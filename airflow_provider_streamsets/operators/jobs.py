@@ -318,7 +318,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
             "job_name": after.name,
             "changed": changed,
             "pipeline_version": after.pipeline_version,
-            "last_modified": after.summary()["last_modified"],
+            "last_modified": after.last_modified.to_iso8601_string() if after.last_modified else None,
         }
 
     def _resolve_version(self, job: Job, version_selector: dict[str, Any]) -> PipelineVersion:
