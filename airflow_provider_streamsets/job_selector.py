@@ -1,12 +1,12 @@
-"""Mixins and functions that select jobs and runs, shared by operators, sensors and triggers."""
+"""The connection of tasks, and functions that select jobs and runs, shared by operators, sensors and triggers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from jinja2 import Undefined
 from jinja2.nativetypes import NativeEnvironment
@@ -14,7 +14,7 @@ from jinja2.nativetypes import NativeEnvironment
 from airflow_provider_streamsets import hooks, params
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.links.job import link_xcoms
-from airflow_provider_streamsets.params import Parameter, ParametersMixin
+from airflow_provider_streamsets.params import Parameter, RenderedParameters
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -141,17 +141,45 @@ def log_selected_run(
         log.info("Job %s: never run, waiting for the first run.", job.label)
 
 
-class ControlHubMixin(ParametersMixin):
-    """Mixin of tasks with a connection to Control Hub."""
+class ControlHubMixin:
+    """Mixin of tasks with a connection to Control Hub, whose parameters are declared as :class:`Parameter`."""
 
     control_hub_conn_id = Parameter()
     do_xcom_push: bool
     log: Any
     multiple_outputs: bool
+    template_fields: Collection[str]
     result_is_dict: ClassVar[bool] = False
     """Whether the task returns a dict, so that ``multiple_outputs`` defaults to True."""
     _was_accepted: bool | None = None
     """Whether Control Hub accepted the credential before a deferral; None if the task was not deferred."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        is_inherited = len(cls.__bases__) == 1 and not any(isinstance(value, Parameter) for value in vars(cls).values())
+        if "template_fields" in vars(cls) or is_inherited:
+            return
+        parameters = params.declared_parameters(cls)
+        fields = sorted(parameters, key=lambda name: not parameters[name].first)
+        # Fields that a base class lists without declaring them.
+        others = (name for name in getattr(cls, "template_fields", ()) if name not in parameters)
+        cls.template_fields = (*fields, *others)
+
+    @property
+    def rendered(self) -> RenderedParameters:
+        """The parameters as checked and converted after rendering; each access raises ValueError if it is invalid."""
+        return RenderedParameters(self)
+
+    def check_parameters(self, declared_by: type | None = None) -> None:
+        """
+        Check the rendered parameters, each by itself.
+
+        :param declared_by: check only the parameters that this class declares, without those of its bases
+        :raises ValueError: if one of them is invalid
+        """
+        for name in params.declared_parameters(type(self)):
+            if declared_by is None or name in vars(declared_by):
+                getattr(self.rendered, name)
 
     @cached_property
     def client(self) -> ControlHubClient:
@@ -239,114 +267,105 @@ class ControlHubMixin(ParametersMixin):
             ti.xcom_push(key=key, value=value)
 
 
-class JobSelectorMixin(ControlHubMixin):
-    """Mixin of tasks for one job, selected by id or name."""
-
-    job_id = Parameter(params.resource_id, first=True)
-    job_name = Parameter(params.string, at_parse=False, first=True)
-
-    def set_selection(self, *, job_id: str | None, job_name: str | None) -> None:
-        """
-        Set `job_id` or `job_name`, in the constructor.
-
-        :raises ValueError: if none or both of them are set
-        """
-        params.exactly_one(job_id=job_id, job_name=job_name)
-        self.job_id = job_id
-        self.job_name = job_name
-
-    def check_selection(self) -> None:
-        """
-        Check that exactly one of `job_id` and `job_name` is set.
-
-        :raises ValueError: if not
-        """
-        params.exactly_one(job_id=self.job_id, job_name=self.job_name)
-
-    def resolve_job(self, *, templates: bool = False) -> Job:
-        """
-        Return the selected job, with one request.
-
-        :param templates: whether the name is that of a job template
-        :raises ValueError: if none or both of `job_id` and `job_name` are set after rendering, or one is invalid
-        :raises ControlHubNotFoundError: if the job does not exist
-        :raises ControlHubAmbiguousNameError: if several jobs have the name
-        """
-        self.check_selection()
-        self.check_parameters(JobSelectorMixin)
-        return get_job(self.client, self.job_id, self.job_name, templates=templates)
-
-    def find_job(self, context: Context, *, templates: bool = False) -> Job:
-        """Check all parameters, return the selected job, and push its id and link to XCom; see :meth:`resolve_job`."""
-        self.check_parameters()
-        job = self.resolve_job(templates=templates)
-        self.push_job(context, job.job_id)
-        return job
+def job_parameters() -> tuple[Parameter, Parameter]:
+    """Return the parameters `job_id` and `job_name` of a task for one job, to be declared on its class."""
+    return Parameter(params.resource_id, first=True), Parameter(params.string, at_parse=False, first=True)
 
 
-class JobsSelectorMixin(ControlHubMixin):
-    """Mixin of tasks for many jobs, selected by ids, names, tag or search."""
+def jobs_parameters() -> tuple[Parameter, Parameter, Parameter, Parameter]:
+    """Return the parameters `job_ids`, `job_names`, `job_tag` and `search` of a task for many jobs, likewise."""
+    return (
+        Parameter(params.resource_ids, first=True),
+        Parameter(params.string_list, first=True),
+        Parameter(params.string, at_parse=False, first=True),
+        Parameter(params.string, at_parse=False, first=True),
+    )
 
-    job_ids = Parameter(params.resource_ids, first=True)
-    job_names = Parameter(params.string_list, first=True)
-    job_tag = Parameter(params.string, at_parse=False, first=True)
-    search = Parameter(params.string, at_parse=False, first=True)
 
-    def set_selection(
-        self,
-        *,
-        job_ids: Sequence[str] | str | None,
-        job_names: Sequence[str] | str | None,
-        job_tag: str | None,
-        search: str | None,
-    ) -> None:
-        """
-        Set one of `job_ids`, `job_names`, `job_tag` and `search`, in the constructor.
+class _JobTask(Protocol):
+    job_id: Any
+    job_name: Any
 
-        :raises ValueError: if none or several of them are set
-        """
-        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
-        self.job_ids = job_ids
-        self.job_names = job_names
-        self.job_tag = job_tag
-        self.search = search
+    @property
+    def client(self) -> ControlHubClient: ...
 
-    def check_selection(self) -> None:
-        """
-        Check that exactly one of `job_ids`, `job_names`, `job_tag` and `search` is set.
+    def check_parameters(self) -> None: ...
 
-        :raises ValueError: if not
-        """
-        params.exactly_one(job_ids=self.job_ids, job_names=self.job_names, job_tag=self.job_tag, search=self.search)
+    def push_job(self, context: Context, job_id: str) -> None: ...
 
-    def find_jobs(self, context: Context, *, missing_ok: bool = False) -> list[Job]:
-        """
-        Check all parameters and return the selected jobs; push their ids and the link to the first of them to XCom.
 
-        A tag or search without matches returns an empty list, with a warning in the log. Job templates can be selected
-        only by id.
+class _JobsTask(Protocol):
+    job_ids: Any
+    job_names: Any
+    job_tag: Any
+    search: Any
+    log: Any
 
-        :param missing_ok: skip jobs given by id or name that do not exist
-        :raises ValueError: if none or several of the parameters are set after rendering, or one is invalid
-        :raises ControlHubNotFoundError: if a job given by id or name does not exist
-        :raises ControlHubAmbiguousNameError: if several jobs have one of the names
-        """
-        jobs = self._resolve_jobs(missing_ok)
-        self.push_jobs(context, [job.job_id for job in jobs])
-        if not jobs:
-            names = ("job_ids", "job_names", "job_tag", "search")
-            selection = [f"{name}={value!r}" for name in names if (value := getattr(self, name)) is not None]
-            self.log.warning("No job matches %s; nothing to do.", ", ".join(selection))
-        return jobs
+    @property
+    def client(self) -> ControlHubClient: ...
 
-    def _resolve_jobs(self, missing_ok: bool) -> list[Job]:
-        self.check_selection()
-        self.check_parameters()
-        if self.job_ids is not None:
-            read = self.client.jobs.get_many if missing_ok else self.client.jobs.get_all
-            return list(read(self.rendered.job_ids).values())
-        if self.job_names is not None:
-            return self.client.jobs.find_by_names(self.rendered.job_names, missing_ok=missing_ok)
-        if self.job_tag is not None:
-            return list(self.client.jobs.list(tag=self.rendered.job_tag.strip()))
-        return list(self.client.jobs.list(search=self.rendered.search))
+    @property
+    def rendered(self) -> Any: ...
+
+    def check_parameters(self) -> None: ...
+
+    def push_jobs(self, context: Context, job_ids: Sequence[str]) -> None: ...
+
+
+def resolve_job(task: _JobTask, *, templates: bool = False) -> Job:
+    """Return the selected job of a task with one request, see :func:`find_job`."""
+    check_job_selection(task.job_id, task.job_name)
+    return get_job(task.client, task.job_id, task.job_name, templates=templates)
+
+
+def find_job(task: _JobTask, context: Context, *, templates: bool = False) -> Job:
+    """
+    Check all parameters of a task, return the selected job, and push its id and link to XCom.
+
+    :param task: an operator with :func:`job_parameters`
+    :param context: the task's context
+    :param templates: whether the name is that of a job template
+    :raises ValueError: if none or both of `job_id` and `job_name` are set after rendering, or a parameter is invalid
+    :raises ControlHubNotFoundError: if the job does not exist
+    :raises ControlHubAmbiguousNameError: if several jobs have the name
+    """
+    task.check_parameters()
+    job = resolve_job(task, templates=templates)
+    task.push_job(context, job.job_id)
+    return job
+
+
+def find_jobs(task: _JobsTask, context: Context, *, missing_ok: bool = False) -> list[Job]:
+    """
+    Check all parameters and return the selected jobs; push their ids and the link to the first of them to XCom.
+
+    A tag or search without matches returns an empty list, with a warning in the log. Job templates can be selected only
+    by id.
+
+    :param task: an operator with :func:`jobs_parameters`
+    :param context: the task's context
+    :param missing_ok: skip jobs given by id or name that do not exist
+    :raises ValueError: if none or several of the parameters are set after rendering, or one is invalid
+    :raises ControlHubNotFoundError: if a job given by id or name does not exist
+    :raises ControlHubAmbiguousNameError: if several jobs have one of the names
+    """
+    names = ("job_ids", "job_names", "job_tag", "search")
+    selection = {name: value for name in names if (value := getattr(task, name)) is not None}
+    params.exactly_one(**{name: selection.get(name) for name in names})
+    task.check_parameters()
+    jobs = _get_jobs(task, missing_ok)
+    task.push_jobs(context, [job.job_id for job in jobs])
+    if not jobs:
+        task.log.warning("No job matches %s; nothing to do.", ", ".join(f"{k}={v!r}" for k, v in selection.items()))
+    return jobs
+
+
+def _get_jobs(task: _JobsTask, missing_ok: bool) -> list[Job]:
+    if task.job_ids is not None:
+        read = task.client.jobs.get_many if missing_ok else task.client.jobs.get_all
+        return list(read(task.rendered.job_ids).values())
+    if task.job_names is not None:
+        return task.client.jobs.find_by_names(task.rendered.job_names, missing_ok=missing_ok)
+    if task.job_tag is not None:
+        return list(task.client.jobs.list(tag=task.rendered.job_tag.strip()))
+    return list(task.client.jobs.list(search=task.rendered.search))

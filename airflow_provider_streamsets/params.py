@@ -11,7 +11,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -621,50 +621,17 @@ class Parameter:
         return self._check(value, self.name, *self._arguments, rendered=rendered, **self._options)
 
 
-class ParametersMixin:
-    """Mixin of tasks whose parameters are declared as :class:`Parameter`."""
-
-    template_fields: Collection[str]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        is_inherited = len(cls.__bases__) == 1 and not any(isinstance(value, Parameter) for value in vars(cls).values())
-        if "template_fields" in vars(cls) or is_inherited:
-            return
-        parameters = _declared_parameters(cls)
-        fields = sorted(parameters, key=lambda name: not parameters[name].first)
-        # Fields that a base class lists without declaring them.
-        others = (name for name in getattr(cls, "template_fields", ()) if name not in parameters)
-        cls.template_fields = (*fields, *others)
-
-    @property
-    def rendered(self) -> RenderedParameters:
-        """The parameters as checked and converted after rendering; each access raises ValueError if it is invalid."""
-        return RenderedParameters(self)
-
-    def check_parameters(self, declared_by: type | None = None) -> None:
-        """
-        Check the rendered parameters, each by itself.
-
-        :param declared_by: check only the parameters that this class declares, without those of its bases
-        :raises ValueError: if one of them is invalid
-        """
-        for name in _declared_parameters(type(self)):
-            if declared_by is None or name in vars(declared_by):
-                getattr(self.rendered, name)
-
-
 class RenderedParameters:
-    """The rendered parameters of a task, see :attr:`ParametersMixin.rendered`."""
+    """The rendered parameters of a task, see ``rendered`` of the task."""
 
-    def __init__(self, task: ParametersMixin) -> None:
+    def __init__(self, task: object) -> None:
         self._task = task
 
     def __getattr__(self, name: str) -> Any:
         return getattr(type(self._task), name).check(getattr(self._task, name), rendered=True)
 
 
-def _declared_parameters(kind: type) -> dict[str, Parameter]:
+def declared_parameters(kind: type) -> dict[str, Parameter]:
     """Return the parameters of a class, after those of its bases."""
-    bases = (base for base in reversed(kind.__mro__) if issubclass(base, ParametersMixin))
+    bases = reversed(kind.__mro__)
     return {name: value for base in bases for name, value in vars(base).items() if isinstance(value, Parameter)}

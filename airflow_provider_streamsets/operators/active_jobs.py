@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub._messages import join_truncated
 from airflow_provider_streamsets.control_hub.errors import ControlHubJobStateError
+from airflow_provider_streamsets.job_selector import find_jobs
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -43,7 +44,7 @@ class ControlHubActiveJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Check all jobs and request the operation."""
-        jobs = self.find_jobs(context)
+        jobs = find_jobs(self, context)
         reasons = {job.job_id: f"{job.label} {why}" for job in jobs if (why := self.reason_not_applicable(job))}
         if reasons and not self.rendered.skip_inactive:
             raise ControlHubJobStateError(

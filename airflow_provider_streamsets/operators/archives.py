@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError, ControlHubNotFoundError
 from airflow_provider_streamsets.control_hub.job_state import check_exportable
+from airflow_provider_streamsets.job_selector import find_jobs
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator, ControlHubOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -66,7 +67,7 @@ class ControlHubExportJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the jobs."""
-        jobs = self.find_jobs(context)
+        jobs = find_jobs(self, context)
         path = self.rendered.path
         if not jobs:
             raise ControlHubNotFoundError("Cannot export jobs: no job matches the selection. Nothing was written.")

@@ -7,12 +7,13 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
+from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
     ControlHubError,
 )
-from airflow_provider_streamsets.job_selector import ControlHubMixin, JobSelectorMixin, JobsSelectorMixin
+from airflow_provider_streamsets.job_selector import ControlHubMixin, job_parameters, jobs_parameters
 from airflow_provider_streamsets.links.job import LINKS
 
 
@@ -73,7 +74,7 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
         self.log.warning("%s Control Hub may ignore it and use the job's stored parameters.", message)
 
 
-class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
+class ControlHubJobOperator(ControlHubOperator):
     """
     Base of the operators for one job. Exactly one of `job_id` and `job_name` must be set.
 
@@ -82,12 +83,15 @@ class ControlHubJobOperator(JobSelectorMixin, ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
 
+    job_id, job_name = job_parameters()
+
     def __init__(self, *, job_id: str | None = None, job_name: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.set_selection(job_id=job_id, job_name=job_name)
+        params.exactly_one(job_id=job_id, job_name=job_name)
+        self.job_id, self.job_name = job_id, job_name
 
 
-class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
+class ControlHubJobsOperator(ControlHubOperator):
     """
     Base of the operators for many jobs. Exactly one of the four selection parameters must be set.
 
@@ -99,6 +103,8 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
     :param control_hub_conn_id: id of the Airflow connection (templated)
     """
 
+    job_ids, job_names, job_tag, search = jobs_parameters()
+
     def __init__(
         self,
         *,
@@ -109,4 +115,5 @@ class ControlHubJobsOperator(JobsSelectorMixin, ControlHubOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        self.job_ids, self.job_names, self.job_tag, self.search = job_ids, job_names, job_tag, search

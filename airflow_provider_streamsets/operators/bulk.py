@@ -22,7 +22,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent
-from airflow_provider_streamsets.job_selector import JobsSelectorMixin
+from airflow_provider_streamsets.job_selector import find_jobs, jobs_parameters
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
     find_joined_runs,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _STOP_TIMEOUT = 600
 
 
-class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator):
+class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
     """
     Start many jobs with their stored runtime parameters in one request.
 
@@ -122,6 +122,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
     job); and if runs did not succeed, ``results`` (in the form of the return value).
     """
 
+    job_ids, job_names, job_tag, search = jobs_parameters()
     acknowledge_errors = Parameter(params.boolean)
     if_running = Parameter(params.one_of, IF_RUNNING)
 
@@ -163,7 +164,8 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
             accept_stopped=accept_stopped,
             **kwargs,
         )
-        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        self.job_ids, self.job_names, self.job_tag, self.search = job_ids, job_names, job_tag, search
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
         self._intents: Mapping[str, StartIntent] = {}
@@ -190,7 +192,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        jobs = {job.job_id: job for job in self.find_jobs(context)}
+        jobs = {job.job_id: job for job in find_jobs(self, context)}
         if not jobs:
             raise ControlHubNotFoundError(
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
@@ -378,7 +380,7 @@ class ControlHubStartJobsOperator(JobsSelectorMixin, ControlHubRunOwnerOperator)
         return results
 
 
-class ControlHubStopJobsOperator(JobsSelectorMixin, ControlHubRunStopOperator):
+class ControlHubStopJobsOperator(ControlHubRunStopOperator):
     """
     Stop the runs of many jobs in one request, and wait until Control Hub has stopped them.
 
@@ -416,6 +418,8 @@ class ControlHubStopJobsOperator(JobsSelectorMixin, ControlHubRunStopOperator):
     value).
     """
 
+    job_ids, job_names, job_tag, search = jobs_parameters()
+
     def __init__(
         self,
         *,
@@ -442,13 +446,14 @@ class ControlHubStopJobsOperator(JobsSelectorMixin, ControlHubRunStopOperator):
             metrics_timeout=metrics_timeout,
             **kwargs,
         )
-        self.set_selection(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        params.exactly_one(job_ids=job_ids, job_names=job_names, job_tag=job_tag, search=search)
+        self.job_ids, self.job_names, self.job_tag, self.search = job_ids, job_names, job_tag, search
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Stop the runs of the jobs, and wait until they have ended."""
         wait = self.prepare()
 
-        jobs = {job.job_id: job for job in self.find_jobs(context)}
+        jobs = {job.job_id: job for job in find_jobs(self, context)}
         running = {
             job_id: job.current_run
             for job_id, job in jobs.items()
@@ -541,7 +546,7 @@ class ControlHubDeleteJobsOperator(ControlHubJobsOperator):
         """Delete the jobs."""
         # Jobs deleted by an earlier try can no longer be found by name.
         is_retry = context["ti"].try_number > 1
-        jobs = {job.job_id: job for job in self.find_jobs(context, missing_ok=self.job_ids is not None or is_retry)}
+        jobs = {job.job_id: job for job in find_jobs(self, context, missing_ok=self.job_ids is not None or is_retry)}
         stop_first, acknowledge_errors = self.rendered.stop_first, self.rendered.acknowledge_errors
         try:
             check_deletable(jobs.values(), allow_active=stop_first, allow_failed=acknowledge_errors)

@@ -19,6 +19,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.submission import CreateIntent
+from airflow_provider_streamsets.job_selector import find_job, find_jobs
 from airflow_provider_streamsets.operators._task_state import TaskState
 from airflow_provider_streamsets.operators.base import (
     ControlHubJobOperator,
@@ -296,7 +297,7 @@ class ControlHubUpdateJobOperator(ControlHubJobSettingsOperator, ControlHubJobOp
         version_selector = self.version_selector()
         unchanged_since = self.rendered.unchanged_since
 
-        before = self.find_job(context, templates=self.rendered.template)
+        before = find_job(self, context, templates=self.rendered.template)
         pipeline = self._resolve_version(before, version_selector) if self.has_version else None
         commit_id, known = before.pipeline_commit_id, before.runtime_parameters
         self.check_settings(settings, before.label, *((pipeline.commit_id, ()) if pipeline else (commit_id, known)))
@@ -357,7 +358,7 @@ class ControlHubUpgradeJobsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Upgrade the jobs."""
-        jobs = self.find_jobs(context)
+        jobs = find_jobs(self, context)
         upgrades = self.client.jobs.upgrade(jobs)
         for upgrade in upgrades:
             if upgrade.upgraded:
@@ -447,7 +448,7 @@ class ControlHubDuplicateJobOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Duplicate the job, or reuse the copies of a previous try."""
-        job = self.find_job(context, templates=self.rendered.template)
+        job = find_job(self, context, templates=self.rendered.template)
         state = TaskState(context)
         existing_ids = state.values.get("copies") if state.abandon_reason is None else None
         # Also after a clear: the request of the previous try may still be executed.

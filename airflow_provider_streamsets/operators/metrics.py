@@ -14,6 +14,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubNotFoundError,
     ControlHubRejectedError,
 )
+from airflow_provider_streamsets.job_selector import find_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -117,7 +118,7 @@ class ControlHubJobMetricsOperator(ControlHubJobOperator):
     def execute(self, context: Context) -> dict[str, Any] | list[dict[str, Any]] | None:
         """Read the metrics."""
         self._check_selected_runs()
-        job = self.find_job(context)
+        job = find_job(self, context)
         live = self._live_metrics(job) if self.rendered.realtime else None
         if self.runs == "all":
             return self._all_runs_metrics(job, self.rendered.limit, live)
@@ -267,7 +268,7 @@ class ControlHubJobRunHistoryOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the runs."""
-        job = self.find_job(context)
+        job = find_job(self, context)
         rendered = self.rendered
         limit, include_events = rendered.limit, rendered.include_events
         runs = self.client.runs.history(

@@ -10,7 +10,7 @@ from airflow_provider_streamsets import files, params
 from airflow_provider_streamsets.control_hub import models
 from airflow_provider_streamsets.control_hub.errors import ControlHubConfigurationError
 from airflow_provider_streamsets.control_hub.job_state import check_offsets_changeable
-from airflow_provider_streamsets.job_selector import get_job
+from airflow_provider_streamsets.job_selector import find_job, find_jobs, get_job
 from airflow_provider_streamsets.operators.base import ControlHubJobOperator, ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
 
@@ -47,7 +47,7 @@ class ControlHubResetOffsetsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Check all jobs and reset their offsets."""
-        jobs = self.find_jobs(context)
+        jobs = find_jobs(self, context)
         check_offsets_changeable(jobs)
         job_ids = [job.job_id for job in jobs]
         self.client.offsets.reset(job_ids)
@@ -101,7 +101,7 @@ class ControlHubGetOffsetsOperator(ControlHubJobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offsets."""
-        job = self.find_job(context)
+        job = find_job(self, context)
         run_count, path = self.rendered.run_count, self.rendered.path
         offsets = _read_offsets(self.client, job, run_count)
         engine_ids = [engine.engine_id for engine in offsets.engines]
@@ -195,7 +195,7 @@ class ControlHubUploadOffsetOperator(ControlHubJobOperator):
             offset=self.offset, path=self.path, from_job_id=self.from_job_id, from_job_name=self.from_job_name
         )
         self._check_run_count()
-        job = self.find_job(context)
+        job = find_job(self, context)
         check_offsets_changeable([job])
         document = self._document()
         self.client.offsets.upload(job.job_id, document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_streamsets.control_hub.job_state import reason_not_synchronizable
+from airflow_provider_streamsets.job_selector import find_jobs
 from airflow_provider_streamsets.operators.active_jobs import ControlHubActiveJobsOperator
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 
@@ -43,7 +44,7 @@ class ControlHubAcknowledgeErrorsOperator(ControlHubJobsOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Log and acknowledge the errors, and wait for the effect."""
-        jobs = self.find_jobs(context)
+        jobs = find_jobs(self, context)
         failed = {job.job_id: job for job in jobs if job.current_run and job.current_run.status == "INACTIVE_ERROR"}
         for job in failed.values():
             if job.current_run:

@@ -21,7 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent
-from airflow_provider_streamsets.job_selector import JobSelectorMixin
+from airflow_provider_streamsets.job_selector import find_job, job_parameters
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators._resume import (
     ACKNOWLEDGE_HINT,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
 
 
-class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
+class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     """
     Start a Control Hub job, wait for the run, and return its result.
 
@@ -152,6 +152,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
 
     result_is_dict = True
     has_one_run = True
+    job_id, job_name = job_parameters()
     runtime_parameters = Parameter(params.json_object)
     strict_parameters = Parameter(params.boolean)
     reset_offsets = Parameter(params.boolean)
@@ -202,7 +203,8 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
             accept_stopped=accept_stopped,
             **kwargs,
         )
-        self.set_selection(job_id=job_id, job_name=job_name)
+        params.exactly_one(job_id=job_id, job_name=job_name)
+        self.job_id, self.job_name = job_id, job_name
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
         self.reset_offsets = reset_offsets
@@ -234,7 +236,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         """Start the job and wait for its run, or resume the run of an earlier try."""
         with self.ownership.owning_runs(context):
             wait = self._prepare_run()
-            return self._resume_or_start(context, self.find_job(context), wait)
+            return self._resume_or_start(context, find_job(self, context), wait)
 
     def execute_after_other_runs(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the job after the run of another caller has ended."""
@@ -520,7 +522,7 @@ class ControlHubRunJobOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
         return known
 
 
-class ControlHubStopJobOperator(JobSelectorMixin, ControlHubRunStopOperator):
+class ControlHubStopJobOperator(ControlHubRunStopOperator):
     """
     Stop the run of a job, and wait until Control Hub has stopped it.
 
@@ -559,6 +561,7 @@ class ControlHubStopJobOperator(JobSelectorMixin, ControlHubRunStopOperator):
     """
 
     result_is_dict = True
+    job_id, job_name = job_parameters()
 
     def __init__(
         self,
@@ -584,13 +587,14 @@ class ControlHubStopJobOperator(JobSelectorMixin, ControlHubRunStopOperator):
             metrics_timeout=metrics_timeout,
             **kwargs,
         )
-        self.set_selection(job_id=job_id, job_name=job_name)
+        params.exactly_one(job_id=job_id, job_name=job_name)
+        self.job_id, self.job_name = job_id, job_name
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stop the run of the job, and wait until it has ended."""
         wait = self.prepare()
 
-        job = self.find_job(context)
+        job = find_job(self, context)
         run = job.current_run
         context["ti"].xcom_push(key="run_count", value=run.run_count if run else 0)
         if run is None:

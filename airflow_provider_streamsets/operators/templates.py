@@ -28,7 +28,7 @@ from airflow_provider_streamsets.control_hub.submission import (
     complete_parameters,
     parameters_digest,
 )
-from airflow_provider_streamsets.job_selector import JobSelectorMixin
+from airflow_provider_streamsets.job_selector import find_job, job_parameters, resolve_job
 from airflow_provider_streamsets.operators._resume import is_complete, was_stopped_by_task
 from airflow_provider_streamsets.operators._run_operators import ControlHubRunOwnerOperator
 from airflow_provider_streamsets.operators._trigger_size import placeholder_id, warn_of_large_trigger
@@ -124,7 +124,7 @@ def _assign_instances(
     return [by_digest[digest].pop(0) if by_digest.get(digest) else _Instance(digest) for digest in digests]
 
 
-class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOperator):
+class ControlHubRunJobTemplateOperator(ControlHubRunOwnerOperator):
     """
     Start instances of a job template, wait for their runs, and return the results.
 
@@ -226,6 +226,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
     """
 
     result_is_dict = True
+    job_id, job_name = job_parameters()
     runtime_parameters = Parameter(params.json_objects)
     strict_parameters = Parameter(params.boolean)
     number_of_instances = Parameter(params.integer)
@@ -288,7 +289,8 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
             accept_stopped=accept_stopped,
             **kwargs,
         )
-        self.set_selection(job_id=job_id, job_name=job_name)
+        params.exactly_one(job_id=job_id, job_name=job_name)
+        self.job_id, self.job_name = job_id, job_name
         params.exactly_one(runtime_parameters=runtime_parameters, number_of_instances=number_of_instances)
         self.runtime_parameters = runtime_parameters
         self.strict_parameters = strict_parameters
@@ -321,7 +323,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
             params.exactly_one(runtime_parameters=self.runtime_parameters, number_of_instances=self.number_of_instances)
             self.check_parameters(ControlHubRunJobTemplateOperator)
             self._check_suffix()
-            template = self._template = self.find_job(context, templates=True)
+            template = self._template = find_job(self, context, templates=True)
             delivered = self.ownership.state(context).values.get("result")
             if isinstance(delivered, dict) and self.ownership.state(context).abandon_reason is None:
                 self.log.info("An earlier try of this task succeeded; returning its result.")
@@ -649,7 +651,7 @@ class ControlHubRunJobTemplateOperator(JobSelectorMixin, ControlHubRunOwnerOpera
 
     def _template_id_and_name(self) -> tuple[str, str]:
         try:
-            template = self._template or self.resolve_job(templates=True)
+            template = self._template or resolve_job(self, templates=True)
         except ControlHubError as error:
             # The runs succeeded; a template that is deleted or cannot be fetched is no reason to fail.
             self.log.warning("%s", error)

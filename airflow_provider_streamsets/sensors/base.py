@@ -31,8 +31,11 @@ from airflow_provider_streamsets.control_hub.errors import (
     is_server_error,
 )
 from airflow_provider_streamsets.job_selector import (
-    JobSelectorMixin,
+    ControlHubMixin,
+    check_job_selection,
+    job_parameters,
     log_selected_run,
+    resolve_job,
     select_run,
     validate_run_selection,
 )
@@ -66,7 +69,7 @@ class _WaitFailed(AirflowSkipException):
         self.outcome = outcome
 
 
-class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
+class ControlHubRunSensor(ControlHubMixin, BaseSensorOperator):
     """
     Base class of the sensors that wait for a run of a job.
 
@@ -101,6 +104,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
     """
 
     result_is_dict = True
+    job_id, job_name = job_parameters()
     run_count = Parameter(params.integer, first=True)
     started_after = Parameter(params.timestamp, first=True)
     operator_extra_links = LINKS
@@ -154,7 +158,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
                 "between pokes. Use mode='poke', deferrable=True or 'started_after'."
             )
         self.control_hub_conn_id = control_hub_conn_id
-        self.check_selection()
+        params.exactly_one(job_id=job_id, job_name=job_name)
         self._tracker: Any = None
         self._deadline = Deadline(None)
         self._was_rescheduled = False
@@ -391,7 +395,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
         :raises ValueError: if one of them is invalid
         """
         self.check_parameters()
-        self.check_selection()
+        check_job_selection(self.job_id, self.job_name)
         self._run_selection()
 
     def _run_selection(self) -> dict[str, Any]:
@@ -509,7 +513,7 @@ class ControlHubRunSensor(JobSelectorMixin, BaseSensorOperator):
 
     def _resolve(self) -> dict[str, Any]:
         selection = self._run_selection()
-        job = self.resolve_job()
+        job = resolve_job(self)
         run, latest = select_run(self.client, job, **selection), job.current_run
         log_selected_run(self.log, job, run, **selection)
         if latest is not None and latest.run_count == run["run_count"]:
