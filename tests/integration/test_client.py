@@ -74,9 +74,10 @@ def test_wait_returns_report_of_run(client):
 
 def test_wait_for_many_runs_returns_their_reports(client):
     jobs = [client.jobs.find_by_name(name) for name in ("Orders to warehouse", "Customers nightly")]
-    reports = client.runs.wait_many(client.runs.start_many(jobs).values(), poll_interval=2)
+    runs = client.runs.start_many(jobs)
+    reports = client.runs.wait_many(runs.values(), poll_interval=2)
     assert [reports[job.job_id].outcome for job in jobs] == [Outcome.SUCCEEDED, Outcome.FAILED]
-    with pytest.raises(ControlHubRunFailedError, match="Run 4 failed: JDBC_34"):
+    with pytest.raises(ControlHubRunFailedError, match=f"Run {runs[jobs[1].job_id].run_count} failed: JDBC_34"):
         raise reports[jobs[1].job_id].failure()
 
 
