@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_provider_streamsets import params
 from airflow_provider_streamsets.compat import task_state_store
@@ -17,7 +17,7 @@ from airflow_provider_streamsets.params import Parameter
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_Policy = TypeVar("_Policy", RunOwnership, RunStop)
+_Policy = TypeVar("_Policy", bound=RunPolicy)
 
 ON_TIMEOUT = ("stop", "leave")
 IF_RUNNING = ("fail", "join", "restart", "wait_then_start")
@@ -95,7 +95,7 @@ class ControlHubRunWaitOperator(ControlHubOperator):
         """Return the object of this operator, not of the one that Airflow copied it from, maybe after an execution."""
         policy = vars(self).get("_policy")
         if not isinstance(policy, kind) or policy.task is not self:
-            policy = vars(self)["_policy"] = kind(self)  # type: ignore[arg-type]
+            policy = vars(self)["_policy"] = kind(self)
         return policy
 
     @property
@@ -135,8 +135,6 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
     on_error = Parameter(params.one_of, ON_TIMEOUT)
     force_stop_after = Parameter(params.seconds, zero=True)
     accept_stopped = Parameter(params.boolean)
-    has_one_run: ClassVar[bool] = False
-    """Whether the task has only one run, so that a run that is stopped is started again by the next try."""
 
     def __init__(
         self,
@@ -195,33 +193,12 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
     @property
     def ownership(self) -> RunOwnership:
         """The runs of this task, and what it does with them."""
-        return self._own_object(RunOwnership)
+        raise NotImplementedError
 
     @property
     def policy(self) -> RunPolicy:
         """What this task does with its runs."""
         return self.ownership
-
-    @property
-    def restart_failed_runs(self) -> bool:
-        """Whether the next try resumes none of the runs if some did not succeed."""
-        return True
-
-    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that earlier tries started and that have not ended: run count by job id."""
-        raise NotImplementedError
-
-    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
-        """
-        Return runs to stop on a kill, and those of start requests without a response: run count by job id.
-
-        :param known: the runs whose starts are confirmed
-        """
-        raise NotImplementedError
-
-    def on_first_failure(self, group: tracking.RunGroup) -> bool:
-        """Handle the first failure while other runs have not ended, see :meth:`RunPolicy.on_first_failure`."""
-        return True
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any

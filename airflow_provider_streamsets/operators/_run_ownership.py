@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
@@ -66,6 +66,8 @@ class RunOwnership(RunPolicy):
     """
 
     task: ControlHubRunOwnerOperator
+    has_one_run: ClassVar[bool] = False
+    """Whether the task has only one run, so that a run that is stopped is started again by the next try."""
 
     def __init__(self, task: ControlHubRunOwnerOperator) -> None:
         super().__init__(task)
@@ -77,6 +79,23 @@ class RunOwnership(RunPolicy):
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
         self._has_abandoned_runs = False
+
+    @property
+    def restart_failed_runs(self) -> bool:
+        """Whether the next try resumes none of the runs if some did not succeed."""
+        return True
+
+    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
+        """Return the runs that earlier tries started and that have not ended: run count by job id."""
+        raise NotImplementedError
+
+    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
+        """
+        Return runs to stop on a kill, and those of start requests without a response: run count by job id.
+
+        :param known: the runs whose starts are confirmed
+        """
+        raise NotImplementedError
 
     @property
     def stop_on_kill(self) -> bool:
@@ -187,7 +206,7 @@ class RunOwnership(RunPolicy):
                 self.previous = {str(job_id): int(run_count) for job_id, run_count in started.items()}
             if self.task._was_accepted is None and state.values:
                 # An earlier try used the connection successfully.
-                self.task.client.mark_accepted()
+                self.client.mark_accepted()
             if state.was_killed:
                 self.log.info(
                     "The task was cleared before it ended. Because of stop_on_kill=False, this try resumes the runs of "
@@ -281,7 +300,7 @@ class RunOwnership(RunPolicy):
     def _handle_active_runs_on_failure(self, context: Context, error: BaseException) -> None:
         """Stop active runs because other runs failed, unless the next try keeps them."""
         runs, will_be_retried = self.active_runs(), will_retry(context, error)
-        if not runs or (will_be_retried and not self.task.restart_failed_runs):
+        if not runs or (will_be_retried and not self.restart_failed_runs):
             return
         if self.task.on_error == "leave" and not will_be_retried:
             self.log.warning(_LEFT_RUNNING, self.waiter.describe(runs), "on_error")
@@ -290,7 +309,7 @@ class RunOwnership(RunPolicy):
 
     def _stop_red_runs(self, context: Context, runs: Mapping[str, int]) -> None:
         """Stop runs that were ``RED`` for too long; the next try keeps the others, and starts new ones for these."""
-        if self.task.has_one_run:
+        if self.has_one_run:
             self.abandon_runs(context, runs, _RED_TOO_LONG, red=dict(runs))
         else:
             self.state(context).add(red=dict(runs))
@@ -305,13 +324,13 @@ class RunOwnership(RunPolicy):
         """
         red = self.state(context).values.get("red")
         if isinstance(red, Mapping):
-            self.task.client.runs.acknowledge_forced(red)
+            self.client.runs.acknowledge_forced(red)
 
     def _clear_failed_runs(self, context: Context, error: ControlHubError) -> None:
         state, will_be_retried = self.state(context), will_retry(context, error)
         if not will_be_retried and not state.is_retained:
             state.clear()
-        elif self.task.restart_failed_runs and state.abandon_reason is None:
+        elif self.restart_failed_runs and state.abandon_reason is None:
             blocking = blocking_run(error)
             if will_be_retried and blocking is not None:
                 write_failed(state, *blocking)
@@ -325,7 +344,7 @@ class RunOwnership(RunPolicy):
             # The run no longer exists; a run that now has its number is not that of this task.
             return
         # A retry handles unconfirmed starts, and runs that this try has not resumed yet.
-        runs = self.started if will_be_retried else self.runs_to_stop_on_kill() or self.task.find_recorded_runs(context)
+        runs = self.started if will_be_retried else self.runs_to_stop_on_kill() or self.find_recorded_runs(context)
         runs = {job_id: count for job_id, count in runs.items() if self._stopped.get(job_id) != count}
         if not runs:
             return
@@ -412,7 +431,7 @@ class RunOwnership(RunPolicy):
             if after is not None:
                 deadline = Deadline(after + _FORCED_STOP_MAX_WAIT)
                 tracking.stop_runs(
-                    self.task.client,
+                    self.client,
                     runs,
                     deadline,
                     poll_interval=_STOP_INTERVAL,
@@ -420,9 +439,7 @@ class RunOwnership(RunPolicy):
                     requested=runs.keys() - pending.keys(),
                 )
             elif pending:
-                tracking.request_stops(
-                    self.task.client, pending, in_bulk=not self.task.has_one_run, max_wait=STOP_MAX_WAIT
-                )
+                tracking.request_stops(self.client, pending, in_bulk=not self.has_one_run, max_wait=STOP_MAX_WAIT)
         except ControlHubError as error:
             self._log_not_stopped(runs, error)
             return not isinstance(error, ControlHubUnavailableError)
@@ -446,7 +463,7 @@ class RunOwnership(RunPolicy):
         :raises ControlHubRunTimeoutError: if the runs do not end within ten minutes, or by the deadline of the task
         """
         tracking.stop_runs(
-            self.task.client,
+            self.client,
             runs,
             Deadline(min(_RESTART_MAX_WAIT, self.time.left)),
             poll_interval=_STOP_INTERVAL,
@@ -459,7 +476,7 @@ class RunOwnership(RunPolicy):
 
     def kill_client(self) -> ControlHubClient:
         """Return a client with short time-outs for a killed task."""
-        return self.task.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
+        return self.client.with_options(timeout=_KILL_TIMEOUT, max_attempts=1)
 
     def runs_being_started(self, intents: Mapping[str, StartIntent]) -> dict[str, int]:
         """
@@ -492,11 +509,7 @@ class RunOwnership(RunPolicy):
             runs = {**group.unfinished, **group.still_active}
             known = {job_id: count for job_id, count in runs.items() if job_id in self.started}
         # Before it is decided which runs of an earlier try are resumed, a kill stops all of them.
-        return self.task.with_runs_being_started(known) or (self.previous if self.task.was_killed else {})
-
-    def on_first_failure(self, group: tracking.RunGroup) -> bool:
-        """Leave the decision to the operator."""
-        return self.task.on_first_failure(group)
+        return self.with_runs_being_started(known) or (self.previous if self.task.was_killed else {})
 
     def on_kill(self) -> None:
         """Stop exactly the runs that this task started, within the 5 seconds that Airflow allows."""
@@ -526,7 +539,7 @@ class RunOwnership(RunPolicy):
         client, force = self.kill_client(), self.force_stop_after == 0
         try:
             stopped = tracking.request_stops(
-                client, runs, in_bulk=not self.task.has_one_run, max_wait=_KILL_MAX_WAIT, force=force
+                client, runs, in_bulk=not self.has_one_run, max_wait=_KILL_MAX_WAIT, force=force
             )
         except Exception as error:  # noqa: BLE001 - it would surface anywhere in the code that the kill interrupted
             self._log_not_stopped(runs, error)
@@ -566,7 +579,7 @@ class RunStop(RunPolicy):
         if self.task.rendered.force and wait:
             self.forced.update(runs)
         elif self.task.rendered.force:
-            self.task.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
+            self.client.runs.acknowledge_forced(runs, max_wait=_UNWAITED_STOP_MAX_WAIT)
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task stopped, which are all that it waits for."""
@@ -578,7 +591,7 @@ class RunStop(RunPolicy):
 
     def acknowledge_forced(self) -> None:
         """Acknowledge errors caused by forced stops."""
-        self.task.client.runs.acknowledge_forced(self.forced)
+        self.client.runs.acknowledge_forced(self.forced)
 
     @property
     def force_unfinished_after(self) -> float | None:
@@ -589,7 +602,7 @@ class RunStop(RunPolicy):
     def force_unfinished(self, runs: Mapping[str, int]) -> bool:
         """Force the stops of runs that have not ended; return False to retry later if Control Hub is unavailable."""
         try:
-            forced = self.task.client.runs.stop_many(runs, max_wait=STOP_MAX_WAIT, force=True)
+            forced = self.client.runs.stop_many(runs, max_wait=STOP_MAX_WAIT, force=True)
         except ControlHubError as error:
             self.log.error("%s: could not force the stop: %s", self.waiter.describe(runs), error)
             return not isinstance(error, ControlHubUnavailableError)

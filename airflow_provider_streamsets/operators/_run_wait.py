@@ -145,6 +145,11 @@ class RunPolicy:
         """Runs that the task has forced to stop: run count by job id."""
 
     @property
+    def client(self) -> ControlHubClient:
+        """The client of the task's connection."""
+        return self.task.client
+
+    @property
     def stop_on_kill(self) -> bool:
         """Whether the trigger stops the runs when the task is killed."""
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,31 +12,21 @@ from airflow_provider_streamsets import params
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
-    ControlHubBulkError,
     ControlHubJobStateError,
     ControlHubNotFoundError,
-    ControlHubRunFailedError,
     ControlHubRunTimeoutError,
 )
 from airflow_provider_streamsets.control_hub.job_state import check_deletable
 from airflow_provider_streamsets.control_hub.models import RunRef
-from airflow_provider_streamsets.control_hub.submission import StartIntent
 from airflow_provider_streamsets.job_selector import find_jobs, jobs_parameters
-from airflow_provider_streamsets.operators._resume import (
-    ACKNOWLEDGE_HINT,
-    find_joined_runs,
-    find_own_runs,
-    is_complete,
-    was_stopped_by_task,
-    write_intents,
-)
+from airflow_provider_streamsets.operators._job_runs import JobRunsOwnership
+from airflow_provider_streamsets.operators._job_start import log_and_acknowledge
 from airflow_provider_streamsets.operators._run_operators import (
     IF_RUNNING,
     ControlHubRunOwnerOperator,
     ControlHubRunStopOperator,
 )
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
-from airflow_provider_streamsets.operators._start_loop import log_and_acknowledge, start_jobs
 from airflow_provider_streamsets.operators._trigger_size import warn_of_large_trigger
 from airflow_provider_streamsets.operators.base import ControlHubJobsOperator
 from airflow_provider_streamsets.params import Parameter
@@ -45,8 +34,7 @@ from airflow_provider_streamsets.params import Parameter
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
-    from airflow_provider_streamsets.operators._task_state import TaskState
+    from airflow_provider_streamsets.control_hub import Job
 
 _STOP_TIMEOUT = 600
 
@@ -168,11 +156,12 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
         self.job_ids, self.job_names, self.job_tag, self.search = job_ids, job_names, job_tag, search
         self.acknowledge_errors = acknowledge_errors
         self.if_running = if_running
-        self._intents: Mapping[str, StartIntent] = {}
-        self._own: dict[str, JobRun] = {}
-        self._joined: dict[str, JobRun] = {}
-        self._blocking: dict[str, JobRun] = {}
         self.check_unused_parameters(kwargs.get("default_args"), if_running=if_running)
+
+    @property
+    def ownership(self) -> JobRunsOwnership:
+        """The runs of this task, and what it does with them."""
+        return self._own_object(JobRunsOwnership)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Start the jobs and wait for their runs, or resume the runs of an earlier try."""
@@ -187,12 +176,12 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
         try:
             self.waiter.resume_after_other_runs(event)
         except (AirflowTaskTimeout, ControlHubRunTimeoutError):
-            self._handle_own_runs_timeout(context)
+            self.ownership.handle_own_timeout(context)
             raise
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        jobs = {job.job_id: job for job in find_jobs(self, context)}
+        jobs: Mapping[str, Job] = {job.job_id: job for job in find_jobs(self, context)}
         if not jobs:
             raise ControlHubNotFoundError(
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "
@@ -201,19 +190,7 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
         wait = wait and not self.ownership.has_left_runs_active(context)
         if wait or self.if_running == "wait_then_start":
             warn_of_large_trigger(self.waiter, list(jobs), joins=self.if_running == "join")
-        self._resume_previous_try(context, wait)
-        if self.ownership.state(context).values:
-            # The runs of an earlier try may have ended since the jobs were fetched.
-            jobs = self.client.jobs.get_all(jobs)
-        self._record_own(context)
-        try:
-            self._start(context, {i: job for i, job in jobs.items() if i not in {**self._own, **self._joined}})
-        except ControlHubRunTimeoutError:
-            self._handle_own_runs_timeout(context)
-            raise
-        self.ownership.raise_if_killed("while it started the jobs")
-        found = {**self._own, **self._joined}
-        runs = {job_id: found[job_id] for job_id in jobs if job_id in found}
+        jobs, runs = self.ownership.resume_or_start(context, jobs, wait=wait)
         context["ti"].xcom_push(key="run_counts", value={job_id: run.run_count for job_id, run in runs.items()})
         names = {job_id: job.name for job_id, job in jobs.items()}
         if wait:
@@ -222,156 +199,6 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
             return results
         self.ownership.state(context).complete()
         return [tracking.unfinished_result(job_id, names.get(job_id, ""), run) for job_id, run in runs.items()]
-
-    def _resume_previous_try(self, context: Context, wait: bool) -> None:
-        """Keep the runs that an earlier try started or joined and that do not have to be started again."""
-        state = self.ownership.state(context)
-        recorded = state.values.get("intents")
-        if not isinstance(recorded, Mapping):
-            return
-        own, joined = find_own_runs(self.client, state), find_joined_runs(self.client, state)
-        self.log.info("An earlier try of this task requested %d runs; found %d of them.", len(recorded), len(own))
-        abandon_reason = state.abandon_reason
-        if abandon_reason is not None:
-            active = {job_id: run.run_count for job_id, run in own.items() if not run.has_ended}
-            self.log.info("Not resuming them (%s); stopping %d still active.", abandon_reason, len(active))
-            if active:
-                self.ownership.stop_and_wait(active)
-            own, joined = {job_id: run for job_id, run in own.items() if run.has_ended}, {}
-        if state.was_cleared:
-            return
-        is_left_active = self.ownership.has_left_runs_active(context)
-        self._own = {
-            job_id: run for job_id, run in own.items() if is_left_active or self._should_keep(run, state, wait)
-        }
-        stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
-        if stopping:
-            self.ownership.stop_and_wait(stopping)
-        self.ownership.acknowledge_red_runs(context)
-        self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
-        self.log.info("%d of them are active or succeeded, and are not started again.", len(self._own))
-        if self._joined:
-            self.log.info(
-                "The earlier try joined %d runs of other callers; not starting those jobs.", len(self._joined)
-            )
-        self._blocking = {job_id: run for job_id, run in own.items() if run.status == "INACTIVE_ERROR"}
-
-    def _should_keep(self, run: JobRun, state: TaskState, wait: bool) -> bool:
-        if run.has_ended and wait:
-            return is_complete(self.client, run, state, accept_stopped=self.rendered.accept_stopped)
-        was_asked_to_stop = (state.values.get("stopped") or {}).get(run.job_id) == run.run_count
-        return not was_asked_to_stop and not was_stopped_by_task(self.client, run, state)
-
-    @property
-    def restart_failed_runs(self) -> bool:
-        """Always False: the next try keeps the runs that succeeded."""
-        return False
-
-    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
-        """Return the runs that this task started or is starting."""
-        unconfirmed = {i: intent for i, intent in self._intents.items() if i not in self.ownership.started}
-        return {**known, **self.ownership.runs_being_started(unconfirmed)}
-
-    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the runs that earlier tries started and that have not ended: run count by job id."""
-        state = self.ownership.state(context)
-        if not isinstance(state.values.get("intents"), Mapping):
-            return {}
-        return {job_id: run.run_count for job_id, run in find_own_runs(self.client, state).items() if not run.has_ended}
-
-    def _handle_own_runs_timeout(self, context: Context) -> None:
-        """Stop or leave the own runs if the task times out before the others are started."""
-        if self.ownership.started:
-            self.ownership.handle_timeout(context, self.ownership.started)
-
-    def _record_own(self, context: Context) -> None:
-        # Runs of an earlier try that are not kept have ended.
-        self.ownership.disown()
-        if self._own:
-            self.ownership.record_started(
-                context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own
-            )
-
-    def _start(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        if not start_jobs(self, context, jobs):
-            self._save_starts(context, {})
-
-    def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
-        """Fetch jobs again."""
-        jobs: dict[str, Job] = client.jobs.get_all(job_ids)
-        return jobs
-
-    def request_start(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        """Start the jobs with bulk requests."""
-
-        def on_submit(intents: Mapping[str, StartIntent]) -> None:
-            sent = {job_id: intent for job_id, intent in self._intents.items() if job_id in intents}
-            if sent.items() == intents.items():
-                self._save_starts(context, intents)
-                return
-            self.ownership.raise_if_killed("while it started the jobs")
-            self._save_starts(context, sent, submitted=intents)
-            if self.was_killed:
-                # These were not sent, so no later try may mistake the runs of other callers for them.
-                self._save_starts(context, sent)
-                self.ownership.raise_if_killed("while it started the jobs")
-            self._intents = intents
-
-        try:
-            started = self.client.runs.start_many(jobs.values(), on_submit=on_submit)
-        except ControlHubBulkError as error:
-            self.ownership.record_started(context, {**self.ownership.started, **error.done}, self._own)
-            context["ti"].xcom_push(key="run_counts", value=dict(self.ownership.started))
-            for job_id, run in self.client.runs.statuses(error.done).items():
-                count = error.done[job_id]
-                # Another caller may have started the job again since.
-                own = run if run is None or run.run_count == count else self.client.runs.get(job_id, count)
-                if own is not None:
-                    self._own[job_id] = replace(own, job_id=job_id)
-            raise
-        self._own.update(started)
-        self._record_own(context)
-        for job_id, run in started.items():
-            self.log.info("Job %s run %d: started.", jobs[job_id].title, run.run_count)
-
-    def _save_starts(
-        self,
-        context: Context,
-        sent: Mapping[str, StartIntent],
-        *,
-        submitted: Mapping[str, StartIntent] | None = None,
-    ) -> None:
-        """Save the runs that the task started, joined and is starting."""
-        self._intents = sent
-        intents = sent if submitted is None else submitted
-        state = self.ownership.state(context)
-        if intents or self._own or self._joined:
-            write_intents(state, intents, self._own, self._joined, **self.ownership.left_running_values(context))
-        elif state.values:
-            state.clear()
-
-    def join_runs(self, context: Context, jobs: Mapping[str, Job], runs: Mapping[str, JobRun]) -> None:
-        """Wait for runs of other callers."""
-        self._joined.update({job_id: replace(run, job_id=job_id) for job_id, run in runs.items()})
-
-    def fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        """Raise the errors of an earlier try's runs that must be acknowledged before their jobs can be started."""
-        blocking = [
-            RunRef(job_id, run.run_count, jobs[job_id].name)
-            for job_id, run in self._blocking.items()
-            if job_id in jobs
-            and (latest := jobs[job_id].current_run)
-            and (latest.run_count, latest.status) == (run.run_count, "INACTIVE_ERROR")
-        ]
-        if not blocking:
-            return
-        group = self.waiter.wait_for_ends(blocking, self.ownership.time.wait_deadline)
-        try:
-            self.waiter.results_or_failure(context, group, accept_stopped=True, hint=ACKNOWLEDGE_HINT)
-        except ControlHubRunFailedError as error:
-            # Unlike after a wait, other runs may be active.
-            self.ownership.handle_error(context, error)
-            raise
 
     def finish_all(self, context: Context, group: tracking.RunGroup) -> list[dict[str, Any]]:
         """Return the results of the runs, or raise an error that names those that did not succeed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -17,25 +16,19 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubMetricsUnavailableError,
     ControlHubRunFailedError,
     ControlHubRunTimeoutError,
-    may_have_executed,
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
-from airflow_provider_streamsets.control_hub.submission import StartIntent
 from airflow_provider_streamsets.job_selector import find_job, job_parameters
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
+from airflow_provider_streamsets.operators._job_run import JobRunOwnership
 from airflow_provider_streamsets.operators._resume import (
-    ACKNOWLEDGE_HINT,
     ResumeAction,
     ResumeDecision,
     decide_resume,
     emit_resume_stats,
-    find_own_run,
-    is_blocked_by_own_run,
     user_of,
     was_stopped_by_task,
     write_failed,
-    write_intent,
-    write_joined,
 )
 from airflow_provider_streamsets.operators._run_operators import (
     IF_RUNNING,
@@ -43,13 +36,12 @@ from airflow_provider_streamsets.operators._run_operators import (
     ControlHubRunStopOperator,
 )
 from airflow_provider_streamsets.operators._run_wait import STOP_MAX_WAIT
-from airflow_provider_streamsets.operators._start_loop import start_jobs
 from airflow_provider_streamsets.params import Parameter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_streamsets.control_hub import ControlHubClient, Job, JobRun
+    from airflow_provider_streamsets.control_hub import Job, JobRun
 
 
 class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
@@ -151,7 +143,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     """
 
     result_is_dict = True
-    has_one_run = True
     job_id, job_name = job_parameters()
     runtime_parameters = Parameter(params.json_object)
     strict_parameters = Parameter(params.boolean)
@@ -212,8 +203,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         self.if_running = if_running
         self.expect = expect
         self.stop_on_violation = stop_on_violation
-        self._intent: StartIntent | None = None
-        self._run: JobRun | None = None
         self._ended_report: tracking.RunReport | None = None
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
@@ -231,6 +220,11 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
             )
         if self.expect is None and stop_on_violation is True:
             raise ValueError("'stop_on_violation' requires conditions in 'expect'.")
+
+    @property
+    def ownership(self) -> JobRunOwnership:
+        """The run of this task, and what it does with it."""
+        return self._own_object(JobRunOwnership)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job and wait for its run, or resume the run of an earlier try."""
@@ -310,7 +304,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         """Return the result of an ended run of an earlier try if it succeeded; else None."""
         # Nothing to stop on an error or time-out.
         self.ownership.disown()
-        report = self._fetch_report(job, run)
+        report = self.fetch_report(job, run)
         user = user_of(self.ownership.state(context))
         is_stopped_by_task = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_task):
@@ -324,7 +318,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
             write_failed(self.ownership.state(context), run.job_id, run.run_count)
         return None
 
-    def _fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
+    def fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
         """
         Return the report of an ended run, waiting for its metrics until the task's deadline.
 
@@ -368,26 +362,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
             known=job.runtime_parameters,
             strict=self.rendered.strict_parameters,
         )
-        start_jobs(self, context, {job.job_id: job})
-        assert self._run is not None  # noqa: S101 # nosec B101 # started or joined
-        return self._run
-
-    def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
-        """Fetch the job again."""
-        return {job_id: client.jobs.get(job_id) for job_id in job_ids}
-
-    def fail_if_blocked(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
-        for job in jobs.values():
-            if job.current_run is not None and is_blocked_by_own_run(self.ownership.state(context), job):
-                raise self._report_failure(context, self._fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
-
-    def join_runs(self, context: Context, jobs: Mapping[str, Job], runs: Mapping[str, JobRun]) -> None:
-        """Wait for the run of another caller, which keeps the runtime parameters it was started with."""
-        for job_id, run in runs.items():
-            intent = StartIntent.for_next_run(jobs[job_id], run.user, self.client)
-            write_joined(self.ownership.state(context), replace(intent, run_count=run.run_count), run)
-            self._run = run
+        return self.ownership.start_or_join(context, job)
 
     def _expected_conditions(self) -> tuple[tracking.MetricCondition, ...]:
         expect = self.rendered.expect
@@ -404,41 +379,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
             return ()
         return tuple(condition for condition in self._expected_conditions() if condition.is_upper_bound)
 
-    def request_start(self, context: Context, jobs: Mapping[str, Job]) -> None:
-        """Start the job."""
-        (job,) = jobs.values()
-        if self.rendered.reset_offsets:
-            self.client.offsets.reset([job.job_id])
-            self.log.info("Job %s: reset the offsets.", job.title)
-        runtime_parameters = self.rendered.runtime_parameters
-        state = self.ownership.state(context)
-
-        def on_submit(intent: StartIntent) -> None:
-            write_intent(state, intent)
-            if self.was_killed and self._intent is None:
-                # Nothing was sent, so no later try may mistake the run of another caller for this start.
-                state.clear()
-            self.ownership.raise_if_killed(f"before it started job {job.label}")
-            # The runs of earlier tries have ended.
-            self.ownership.started, self._intent = {}, intent
-
-        try:
-            run = self.client.runs.start(job, runtime_parameters, on_submit=on_submit)
-        except ControlHubError as error:
-            if not may_have_executed(error):
-                self._intent = None
-                state.clear()
-            raise
-        self.ownership.record_started(context, {job.job_id: run.run_count}, {job.job_id: run})
-        self.ownership.raise_if_killed(f"while it started run {run.run_count} of job {job.label}")
-        self.log.info(
-            "Job %s run %d: started%s.",
-            job.title,
-            run.run_count,
-            f" with runtime parameters {sorted(runtime_parameters)}" if runtime_parameters else "",
-        )
-        self._run = run
-
     def _accepted_outcomes(self) -> set[Outcome | None]:
         stopped = {Outcome.STOPPED} if self.rendered.accept_stopped else set()
         return {Outcome.SUCCEEDED, *stopped, *({None} if self.ownership.until_active else ())}
@@ -453,7 +393,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
             context["ti"].xcom_push(key="run_count", value=report.run.run_count)
         if report.outcome not in self._accepted_outcomes():
             is_stopped = report.outcome is Outcome.STOPPED
-            raise self._report_failure(
+            raise self.report_failure(
                 context, report, "Set accept_stopped=True to accept stopped runs." if is_stopped else ""
             )
         self._record_summary(context, report)
@@ -467,7 +407,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         self._check_expected_conditions(report)
         return self._finish_result(context, report.to_result())
 
-    def _report_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
+    def report_failure(self, context: Context, report: tracking.RunReport, hint: str) -> ControlHubRunFailedError:
         """Push the result of a run that did not succeed to XCom, and return its error."""
         self._record_summary(context, report)
         self.push_failed_result(context, report.to_result())
@@ -509,17 +449,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
                 f"{report.summary}, but its metrics are not as expected: {evaluation.text}."
             )
         self.log.info("Metrics as expected: %s.", evaluation.text)
-
-    def find_recorded_runs(self, context: Context) -> Mapping[str, int]:
-        """Return the run that an earlier try started, unless it has ended."""
-        run = find_own_run(self.client, self.ownership.state(context))
-        return {} if run is None or run.has_ended else {run.job_id: run.run_count}
-
-    def with_runs_being_started(self, known: Mapping[str, int]) -> Mapping[str, int]:
-        """Return the run that this task started, or the one of a start request without a response."""
-        if not self.ownership.started and self._intent is not None:
-            return self.ownership.runs_being_started({self._intent.job_id: self._intent})
-        return known
 
 
 class ControlHubStopJobOperator(ControlHubRunStopOperator):

@@ -732,7 +732,7 @@ def test_recorded_runs_need_no_template_or_parameter(http, hub, run, context):
     http.get(f"{JR}/job/{TEMPLATE_ID}", status_code=500)
     task = operator(job_id=None, job_name="{{ undefined }}", runtime_parameters="{{ broken }}")
     before = len(http.request_history)
-    assert task.find_recorded_runs(context) == {"instance-2:org": 1, "instance-4:org": 1}
+    assert task.ownership.find_recorded_runs(context) == {"instance-2:org": 1, "instance-4:org": 1}
     assert not [
         r for r in http.request_history[before:] if r.path.endswith((TEMPLATE_ID, "/jobs")) and r.method == "GET"
     ]
@@ -763,20 +763,20 @@ def test_last_try_failing_to_render_stops_earlier_instances(http, hub, run, cont
 
 
 def test_recorded_runs_are_empty_before_first_start(hub, context):
-    assert operator().find_recorded_runs(context) == {}
+    assert operator().ownership.find_recorded_runs(context) == {}
 
 
 def test_recorded_runs_exclude_ambiguous_starts(hub, run, ambiguous, context):
     with pytest.raises(ControlHubAmbiguousStartError):
         run()
-    assert operator().find_recorded_runs(context) == {}
+    assert operator().ownership.find_recorded_runs(context) == {}
 
 
 def test_recorded_runs_raise_during_outage(http, hub, run, context):
     lose(http, hub, run)
     http.get(HISTORY, status_code=503)
     with pytest.raises(ControlHubError):
-        operator().find_recorded_runs(context)
+        operator().ownership.find_recorded_runs(context)
 
 
 def test_task_with_other_template_stops_earlier_instances(http, hub, run):
