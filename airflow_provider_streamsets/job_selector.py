@@ -335,7 +335,9 @@ def find_job(task: _JobTask, context: Context, *, templates: bool = False) -> Jo
     return job
 
 
-def find_jobs(task: _JobsTask, context: Context, *, missing_ok: bool = False) -> list[Job]:
+def find_jobs(
+    task: _JobsTask, context: Context, *, missing_ok: bool = False, started: Collection[str] = ()
+) -> list[Job]:
     """
     Check all parameters and return the selected jobs; push their ids and the link to the first of them to XCom.
 
@@ -345,6 +347,7 @@ def find_jobs(task: _JobsTask, context: Context, *, missing_ok: bool = False) ->
     :param task: an operator with :func:`jobs_parameters`
     :param context: the task's context
     :param missing_ok: skip jobs given by id or name that do not exist
+    :param started: ids of jobs that an earlier try started; a tag or search may no longer find them, because they run
     :raises ValueError: if none or several of the parameters are set after rendering, or one is invalid
     :raises ControlHubNotFoundError: if a job given by id or name does not exist
     :raises ControlHubAmbiguousNameError: if several jobs have one of the names
@@ -353,19 +356,19 @@ def find_jobs(task: _JobsTask, context: Context, *, missing_ok: bool = False) ->
     selection = {name: value for name in names if (value := getattr(task, name)) is not None}
     params.exactly_one(**{name: selection.get(name) for name in names})
     task.check_parameters()
-    jobs = _get_jobs(task, missing_ok)
+    jobs = _get_jobs(task, missing_ok, started)
     task.push_jobs(context, [job.job_id for job in jobs])
     if not jobs:
         task.log.warning("No job matches %s; nothing to do.", ", ".join(f"{k}={v!r}" for k, v in selection.items()))
     return jobs
 
 
-def _get_jobs(task: _JobsTask, missing_ok: bool) -> list[Job]:
+def _get_jobs(task: _JobsTask, missing_ok: bool, started: Collection[str]) -> list[Job]:
     if task.job_ids is not None:
         read = task.client.jobs.get_many if missing_ok else task.client.jobs.get_all
         return list(read(task.rendered.job_ids).values())
     if task.job_names is not None:
         return task.client.jobs.find_by_names(task.rendered.job_names, missing_ok=missing_ok)
-    if task.job_tag is not None:
-        return list(task.client.jobs.list(tag=task.rendered.job_tag.strip()))
-    return list(task.client.jobs.list(search=task.rendered.search))
+    tag = None if task.job_tag is None else task.rendered.job_tag.strip()
+    jobs = {job.job_id: job for job in task.client.jobs.list(tag=tag, search=task.rendered.search)}
+    return [*jobs.values(), *task.client.jobs.get_many(job_id for job_id in started if job_id not in jobs).values()]

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, may_have_executed
+from airflow_provider_streamsets.control_hub.models import RunRef
 from airflow_provider_streamsets.control_hub.submission import StartIntent
 from airflow_provider_streamsets.operators._job_start import StartOwnership
 from airflow_provider_streamsets.operators._resume import (
@@ -38,12 +40,36 @@ class JobRunOwnership(StartOwnership):
         super().__init__(task)
         self._intent: StartIntent | None = None
         self._run: JobRun | None = None
+        self.ended_report: tracking.RunReport | None = None
+        """The complete report of an ended run that was fetched last, by this leg of the task or the trigger."""
 
     def start_or_join(self, context: Context, job: Job) -> JobRun:
         """Start the job, or join the run of another caller, and return the run; may defer."""
         self.start_jobs(context, {job.job_id: job})
         assert self._run is not None  # noqa: S101 # nosec B101 # started or joined
         return self._run
+
+    def fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
+        """
+        Return the report of an ended run, waiting for its metrics until the task's deadline.
+
+        A deferrable task polls once; if the report is not complete, it defers to ``execute_after_ended_run``.
+        """
+        known = self.ended_report
+        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
+            return known
+        runs, metrics_timeout = [RunRef.of_job(job, run)], self.waiter.metrics_timeout_for(job)
+        group = self.waiter.new_group(runs, metrics_timeout=metrics_timeout)
+        if not self.task.deferrable:
+            tracking.wait_for_runs(group, self.time.wait_deadline, poll_interval=self.task.rendered.poll_interval)
+        else:
+            group.poll()
+        if not group.is_done:
+            self.waiter.defer(
+                runs, method_name="execute_after_ended_run", only_ends=True, metrics_timeout=metrics_timeout
+            )
+        self.ended_report = group.reports[job.job_id]
+        return self.ended_report
 
     def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
         """Fetch the job again."""
@@ -53,7 +79,7 @@ class JobRunOwnership(StartOwnership):
         """Raise the error of an earlier try's run if it must be acknowledged before the job can be started."""
         for job in jobs.values():
             if job.current_run is not None and is_blocked_by_own_run(self.state(context), job):
-                raise self.task.report_failure(context, self.task.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
+                raise self.task.report_failure(context, self.fetch_report(job, job.current_run), ACKNOWLEDGE_HINT)
 
     def join_runs(self, context: Context, jobs: Mapping[str, Job], runs: Mapping[str, JobRun]) -> None:
         """Wait for the run of another caller, which keeps the runtime parameters it was started with."""

@@ -57,13 +57,13 @@ class JobRunsOwnership(StartOwnership):
         :param wait: whether the task waits for the runs
         :returns: the jobs, fetched again if needed, and their runs, by job id
         """
-        self._resume_previous_try(context, wait)
-        if self.state(context).values:
-            # The runs of an earlier try may have ended since the jobs were fetched.
-            jobs = self.client.jobs.get_all(jobs)
-        self._record_own(context)
-        missing = {job_id: job for job_id, job in jobs.items() if job_id not in {**self._own, **self._joined}}
         try:
+            self._resume_previous_try(context, jobs, wait)
+            if self.state(context).values:
+                # The runs of an earlier try may have ended since the jobs were fetched.
+                jobs = self.client.jobs.get_all(jobs)
+            self._record_own(context)
+            missing = {job_id: job for job_id, job in jobs.items() if job_id not in {**self._own, **self._joined}}
             if not self.start_jobs(context, missing):
                 self._save_starts(context, {})
         except ControlHubRunTimeoutError:
@@ -73,8 +73,19 @@ class JobRunsOwnership(StartOwnership):
         found = {**self._own, **self._joined}
         return jobs, {job_id: found[job_id] for job_id in jobs if job_id in found}
 
-    def _resume_previous_try(self, context: Context, wait: bool) -> None:
-        """Keep the runs that an earlier try started or joined and that do not have to be started again."""
+    def recorded_jobs(self, context: Context) -> list[str]:
+        """Return the ids of the jobs that an earlier try started or joined, unless the task was cleared since."""
+        state = self.state(context)
+        if state.was_cleared or not isinstance(state.values.get("intents"), Mapping):
+            return []
+        return list({**state.values["intents"], **state.values["started"], **state.values["joined"]})
+
+    def _resume_previous_try(self, context: Context, jobs: Mapping[str, Job], wait: bool) -> None:
+        """
+        Own the runs that an earlier try started or joined and that do not have to be started again; stop the others.
+
+        :param jobs: the jobs of this try, by id
+        """
         state = self.state(context)
         recorded = state.values.get("intents")
         if not isinstance(recorded, Mapping):
@@ -92,10 +103,17 @@ class JobRunsOwnership(StartOwnership):
             return
         is_left_active = self.has_left_runs_active(context)
         self._own = {
-            job_id: run for job_id, run in own.items() if is_left_active or self._should_keep(run, state, wait)
+            job_id: run
+            for job_id, run in own.items()
+            if job_id in jobs and (is_left_active or self._should_keep(run, state, wait))
         }
+        others = [job_id for job_id, run in own.items() if job_id not in jobs and not run.has_ended]
+        if others:
+            self.log.info("The task no longer selects jobs %s; stopping their runs.", ", ".join(others))
         stopping = {i: run.run_count for i, run in own.items() if i not in self._own and not run.has_ended}
         if stopping:
+            # Until they have ended, a kill or time-out concerns all of them.
+            self.record_started(context, {**_run_counts(self._own), **stopping}, own)
             self.stop_and_wait(stopping)
         self.acknowledge_red_runs(context)
         self._joined = {i: run for i, run in joined.items() if not wait or not run.has_ended or run.is_success}
@@ -138,7 +156,7 @@ class JobRunsOwnership(StartOwnership):
         # Runs of an earlier try that are not kept have ended.
         self.disown()
         if self._own:
-            self.record_started(context, {job_id: run.run_count for job_id, run in self._own.items()}, self._own)
+            self.record_started(context, _run_counts(self._own), self._own)
 
     def refetch_jobs(self, client: ControlHubClient, job_ids: list[str]) -> dict[str, Job]:
         """Fetch jobs again."""
@@ -216,3 +234,7 @@ class JobRunsOwnership(StartOwnership):
             # Unlike after a wait, other runs may be active.
             self.handle_error(context, error)
             raise
+
+
+def _run_counts(runs: Mapping[str, JobRun]) -> dict[str, int]:
+    return {job_id: run.run_count for job_id, run in runs.items()}

@@ -307,7 +307,7 @@ def _was_recreated(state: TaskState, job_id: str, run: JobRun) -> bool:
 
 
 def user_of(state: TaskState) -> str | None:
-    """Return the id of the user who requested the start."""
+    """Return the id of the user who requested the start; of a joined run, that of the other caller."""
     start = state.values.get("intent") or state.values.get("template_start") or state.values
     user: str | None = start.get("user")
     return user

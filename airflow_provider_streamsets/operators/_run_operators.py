@@ -203,11 +203,11 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
     ) -> None:
-        """Render the templates; if that fails, handle the runs that an earlier try started."""
+        """Render the templates; if that fails, handle the runs that an earlier try started (Airflow 3.3 and newer)."""
         try:
             super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
         except Exception as error:
-            # `airflow tasks render` also gets here, but without a state store.
+            # Without a state store, this may be `airflow tasks render`.
             if parent is self and task_state_store(context) is not None:
                 self.ownership.handle_failure(context, error)
             raise
@@ -217,7 +217,7 @@ class ControlHubRunOwnerOperator(ControlHubRunWaitOperator):
         # Before the client is used.
         self.record_resumption(next_kwargs)
         with self.ownership.owning_runs(context):
-            self.ownership.restore(context)
+            self.ownership.restore()
             return super().resume_execution(next_method, next_kwargs, context)
 
 

@@ -124,6 +124,11 @@ class RunOwnership(RunPolicy):
         return {job_id for job_id, count in self.waiter.watched.items() if self.started.get(job_id) != count}
 
     @property
+    def owned_runs(self) -> Mapping[str, int]:
+        """The runs that the task started and that are not known to have ended: run count by job id."""
+        return self.started
+
+    @property
     def fail_on_red_after(self) -> float | None:
         """Maximum seconds for which a run may be ``RED``; None sets no limit."""
         limit: float | None = self.task.rendered.fail_on_red_after
@@ -132,7 +137,12 @@ class RunOwnership(RunPolicy):
     @property
     def force_stop_after(self) -> float | None:
         """Seconds after which stops are forced; None leaves that to Control Hub."""
-        after: float | None = self.task.rendered.force_stop_after
+        after: float | None = None
+        try:
+            after = self.task.rendered.force_stop_after
+        except ValueError as error:
+            # Unless a task fails because of this, or before it is rendered, it is checked before. Runs must be stopped.
+            self.log.warning("Stopping without force: %s", error)
         return after
 
     def state(self, context: Context) -> TaskState:
@@ -229,7 +239,7 @@ class RunOwnership(RunPolicy):
         except Exception as error:  # noqa: BLE001 - an error of the state store must not change the outcome
             self.log.warning("Could not save that the task has ended: %s", error)
 
-    def restore(self, context: Context) -> None:
+    def restore(self) -> None:
         """Restore the runs that the task owned before it was deferred."""
         self.started, self.previous = self.previous, {}
 
@@ -253,11 +263,10 @@ class RunOwnership(RunPolicy):
                     self._record_kill(state)
             elif isinstance(error, (ControlHubExpectationError, ControlHubRunFailedError)):
                 red = {job_id: count for job_id, count in unfinished_runs(error).items() if job_id in self.started}
+                self._handle_active_runs_on_failure(context, error)
                 if red:
-                    self._handle_active_runs_on_failure(context, error)
                     self._handle_red_runs_on_failure(context, red, error)
                 else:
-                    self._handle_active_runs_on_failure(context, error)
                     # The other runs have ended or are being stopped: the next try starts new ones.
                     self._clear_failed_runs(context, error)
             elif isinstance(error, ControlHubMetricsUnavailableError):

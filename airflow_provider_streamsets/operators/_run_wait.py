@@ -165,18 +165,23 @@ class RunPolicy:
         return ()
 
     @property
+    def owned_runs(self) -> Mapping[str, int]:
+        """The runs that the task started and that are not known to have ended: run count by job id."""
+        return {}
+
+    @property
     def fail_on_red_after(self) -> float | None:
         """Maximum seconds for which a run may be ``RED``; None sets no limit."""
         return None
 
     @property
     def force_stop_after(self) -> float | None:
-        """Seconds after which a stop of a failed or killed task is forced; None leaves that to Control Hub."""
+        """Seconds from the stop request of a failed or killed task until the stop is forced; None never forces it."""
         return None
 
     @property
     def force_unfinished_after(self) -> float | None:
-        """Seconds from the start of the task after which :meth:`force_unfinished` is called; None never calls it."""
+        """Seconds from the start of a task that stops runs until :meth:`force_unfinished` is called; None: never."""
         return None
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
@@ -358,7 +363,15 @@ class RunWaiter:
         :param runs: the runs of other callers
         """
         if self.task.deferrable:
-            self.defer(runs, method_name="execute_after_other_runs", only_ends=True, metrics_timeout=0.0)
+            kept = self.policy.owned_runs if self.policy.stop_on_kill else {}
+            self.defer(
+                runs,
+                method_name="execute_after_other_runs",
+                only_ends=True,
+                metrics_timeout=0.0,
+                stop_on_kill=bool(kept),
+                kept=dict(kept) or None,
+            )
         with self._tolerating_lost_runs():
             self.wait_for_ends(runs, self.policy.time.wait_deadline)
 
@@ -539,7 +552,9 @@ class RunWaiter:
         else:
             limits = self.policy.time.limits
             timeout, deadline = min(limits, default=None), time.time() + self.policy.time.left if limits else None
-        joined, red = self.policy.joined_job_ids, group.red if group else {}
+        red = group.red if group else {}
+        # A wait that only awaits ends is for runs of other callers, or for those that have ended.
+        joined = {run.job_id for run in runs} if only_ends else self.policy.joined_job_ids
         # Runs that could not be handled yet: the trigger ends its wait for them again.
         unhandled_red = {job_id: report.red_for or 0.0 for job_id, report in red.items() if job_id not in self._red}
         red_for = {**group.red_for, **unhandled_red} if group else {}
@@ -613,7 +628,7 @@ class RunWaiter:
         if wait.reason is triggers.RunsWaitReason.TIMEOUT:
             time_left = 0.0
         if stopped or wait.stop_failed:
-            self._raise_timeout(context, wait, runs, stopped)
+            self._raise_if_timed_out(context, wait, runs, stopped)
         return self._poll_until_done(
             context,
             runs,
@@ -624,7 +639,7 @@ class RunWaiter:
             resumed=wait,
         )
 
-    def _raise_timeout(
+    def _raise_if_timed_out(
         self, context: Context, wait: triggers.RunsWaitEvent, runs: Sequence[RunRef], stopped: Mapping[str, int]
     ) -> None:
         """

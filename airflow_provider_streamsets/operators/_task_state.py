@@ -30,6 +30,21 @@ class TaskState:
     (a deferred task) or not (a task on a worker). The flag is saved as well, because the DAG may have been edited
     since.
 
+    =============================================  =====================================================================
+    key                                            value
+    =============================================  =====================================================================
+    ``intent``, ``intents``, ``template_start``    the requested starts of one job, many jobs or a job template
+    ``instances``, ``withdrawn``                   instances of the template; whether the last start created none
+    ``user``                                       id of the user who requested ``intents``
+    ``started``, ``stopped``, ``red``              run counts by job id: of owned runs, stopped ones, RED ones
+    ``joined``                                     runs of other callers, likewise; of one job, whether it is one
+    ``identities``                                 what distinguishes these runs from others of the same number
+    ``failed``                                     a run whose error must be acknowledged before the next start
+    ``left_running``                               whether the task succeeded with active runs
+    ``result``                                     the result of a task whose runs can no longer be fetched
+    ``abandon_reason``                             why the next try must not resume the runs
+    =============================================  =====================================================================
+
     :param context: the task's context
     :param survives_kill: whether the runs of a killed try are resumed
     """

@@ -181,7 +181,9 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
         return self._start_and_wait(context, wait)
 
     def _start_and_wait(self, context: Context, wait: bool) -> list[dict[str, Any]]:
-        jobs: Mapping[str, Job] = {job.job_id: job for job in find_jobs(self, context)}
+        jobs: Mapping[str, Job] = {
+            job.job_id: job for job in find_jobs(self, context, started=self.ownership.recorded_jobs(context))
+        }
         if not jobs:
             raise ControlHubNotFoundError(
                 "No job matches the selection, so there is nothing to start. Tags must be complete, e.g. "

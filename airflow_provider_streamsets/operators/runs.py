@@ -203,7 +203,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         self.if_running = if_running
         self.expect = expect
         self.stop_on_violation = stop_on_violation
-        self._ended_report: tracking.RunReport | None = None
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
@@ -227,7 +226,13 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         return self._own_object(JobRunOwnership)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start the job and wait for its run, or resume the run of an earlier try."""
+        """
+        Start the job and wait for its run, or resume the run of an earlier try.
+
+        A deferrable task ends here with a deferral. Airflow resumes it in :meth:`execute_complete`, for which
+        :class:`~airflow_provider_streamsets.operators._run_wait.RunWaiter` checks what the trigger reports and calls
+        :meth:`finish_all`, as it does at the end of a wait on a worker.
+        """
         with self.ownership.owning_runs(context):
             wait = self._prepare_run()
             return self._resume_or_start(context, find_job(self, context), wait)
@@ -239,19 +244,19 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         return self._start_and_wait(context, self.client.jobs.get(other.job_id), wait)
 
     def execute_after_ended_run(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Resume when the report of an earlier try's ended run is complete."""
+        """Resume when the report of an earlier try's ended run is complete: decide again, now with this report."""
         ended = triggers.RunsWaitEvent.from_payload(event)
         wait = self._prepare_run()
         self.ownership.time.restore(ended.deadline)
         # The run has ended: nothing to stop. The saved state stays, so that the next try finds the run again.
         self.ownership.disown()
         try:
-            self._ended_report = ended.report_or_raise()
+            report = self.ownership.ended_report = ended.report_or_raise()
         except ControlHubRunTimeoutError as error:
             if self.ownership.time.is_execution_timeout:
                 raise AirflowTaskTimeout(str(error)) from error
             raise
-        return self._resume_or_start(context, self.client.jobs.get(self._ended_report.job_id), wait)
+        return self._resume_or_start(context, self.client.jobs.get(report.job_id), wait)
 
     def _prepare_run(self) -> bool:
         wait = self.prepare()
@@ -265,7 +270,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         decision = decide_resume(self.client, self.ownership.state(context), job)
         if decision.reason:
             self.log.info("%s.", decision.reason)
-        if self._ended_report is None:
+        if self.ownership.ended_report is None:
             emit_resume_stats(self, "reconnect_attempt" if decision.reason else "fresh_submit")
         result = self._resume(context, job, decision, wait)
         if result is not None:
@@ -304,7 +309,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         """Return the result of an ended run of an earlier try if it succeeded; else None."""
         # Nothing to stop on an error or time-out.
         self.ownership.disown()
-        report = self.fetch_report(job, run)
+        report = self.ownership.fetch_report(job, run)
         user = user_of(self.ownership.state(context))
         is_stopped_by_task = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_task):
@@ -317,27 +322,6 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         if is_own and run.status == "INACTIVE_ERROR":
             write_failed(self.ownership.state(context), run.job_id, run.run_count)
         return None
-
-    def fetch_report(self, job: Job, run: JobRun) -> tracking.RunReport:
-        """
-        Return the report of an ended run, waiting for its metrics until the task's deadline.
-
-        A deferrable task polls once; if the report is not complete, it defers to :meth:`execute_after_ended_run`.
-        """
-        known = self._ended_report
-        if known is not None and (known.job_id, known.run.run_count) == (job.job_id, run.run_count):
-            return known
-        runs, metrics_timeout = [RunRef.of_job(job, run)], self.waiter.metrics_timeout_for(job)
-        group = self.waiter.new_group(runs, metrics_timeout=metrics_timeout)
-        if not self.deferrable:
-            tracking.wait_for_runs(group, self.ownership.time.wait_deadline, poll_interval=self.rendered.poll_interval)
-            return group.reports[job.job_id]
-        group.poll()
-        if not group.is_done:
-            self.waiter.defer(
-                runs, method_name="execute_after_ended_run", only_ends=True, metrics_timeout=metrics_timeout
-            )
-        return group.reports[job.job_id]
 
     def _start_and_wait(self, context: Context, job: Job, wait: bool) -> dict[str, Any]:
         run = self._start_or_join(context, job)

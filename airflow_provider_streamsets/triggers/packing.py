@@ -45,6 +45,7 @@ def pack(arguments: dict[str, Any]) -> dict[str, Any]:
         "started": _short_times("started", started),
         "red_since": _short_times("red_since", [red_since.get(job_id) for job_id in job_ids]),
         "red": arguments["red"],
+        "kept": arguments["kept"],
     }
     for name in _SET_COLUMNS:
         members = set(arguments[name] or ())
@@ -67,6 +68,7 @@ def unpack(packed: str) -> dict[str, Any]:
         "runs": [list(run) if run[2] is not None else list(run[:2]) for run in runs],
         "red_since": {job_id: at for job_id, at in red_since if at is not None},
         "red": columns["red"],
+        "kept": columns["kept"],
         **{
             name: [job_id for job_id, flag in zip(job_ids, columns[name], strict=True) if flag == "1"]
             for name in _SET_COLUMNS

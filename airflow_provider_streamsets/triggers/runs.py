@@ -57,6 +57,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     :param force_at: end the wait at this time, in epoch seconds, if runs have not ended; None never does
     :param forced: ids of the jobs whose runs the task has forced to stop; copied to the event
     :param joined: ids of the jobs whose runs were not started by this task, so that they are not stopped
+    :param kept: further runs of the task, which are also stopped when a user kills it: run count by job id
     :param wait_for: wait for the runs' ``completion``, or until they are ``active``
     :param fail_on_red_after: end the wait when a run has been ``RED`` for so many seconds; None never does. A restart
         of the triggerer resets the count
@@ -75,6 +76,7 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     force_at: float | None = None
     forced: Sequence[str] | None = None
     joined: Sequence[str] | None = None
+    kept: Mapping[str, int] | None = None
     wait_for: str = "completion"
     fail_on_red_after: float | None = None
     active: Sequence[str] | None = None
@@ -260,16 +262,16 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     @property
     def label(self) -> str:
         """The runs for the beginning of a log line."""
-        return self.description if self.packed is not None else self._label(self._own_runs())
+        return self.description if self.packed is not None else self._label({**self._own_runs(), **(self.kept or {})})
 
     def _label(self, runs: Mapping[str, int]) -> str:
         return runs_label(runs, {run.job_id: run.job_name for run in self._run_refs})
 
     def stop(self, client: ControlHubClient, *, force: bool = False) -> bool:
-        """Stop those of the runs that have not ended and that this task started."""
+        """Stop those of the runs that have not ended and that this task started, and its further runs."""
         self._unpack()
-        runs = self._own_runs()
-        in_bulk = len(self._run_refs) > 1
+        runs = {**self._own_runs(), **(self.kept or {})}
+        in_bulk = len(self._run_refs) > 1 or bool(self.kept)
         stopped = request_stops(client, runs, in_bulk=in_bulk, max_wait=KILL_MAX_WAIT, force=force)
         if force:
             client.runs.acknowledge_forced({job_id: runs[job_id] for job_id in stopped}, max_wait=KILL_MAX_WAIT)
@@ -317,6 +319,9 @@ def _red_report(run: RunRef, red: Mapping[str, Any] | float) -> RunReport:
 class _RunSet:
     """
     State of the runs of one wait.
+
+    It observes the snapshots itself, as a tracker for each of thousands of runs would need too much memory. Only runs
+    whose status leaves doubts get a tracker.
 
     :param poller: poller of the connection
     :param runs: the runs, by job id

@@ -247,6 +247,7 @@ def test_deferral_carries_runs_and_absolute_deadline(http, context):
         "upper_bounds": None,
         "forced": [],
         "joined": [],
+        "kept": None,
         "wait_for": "completion",
         "fail_on_red_after": None,
         "active": None,

@@ -667,6 +667,100 @@ def test_last_try_stops_recorded_runs(http, run, lost, context, failure, on_erro
     assert hub.asked("stopJobs") == ([["a", "b"]] if on_error == "stop" else [])
 
 
+# Retries that select other jobs than the lost try
+
+
+def let_search_find(http, hub, names):
+    jobs = [hub.job(job_id(name)) for name in names]
+    http.get(f"{HUB}/jobrunner/rest/v1/saql/jobs/search", json={"totalCount": len(jobs), "data": jobs})
+
+
+@MODES
+@pytest.mark.parametrize("other", ["", "c"], ids=["none", "another job"])
+def test_retry_waits_for_runs_of_jobs_search_no_longer_finds(http, run, lost, context, deferrable, other):
+    hub = MultiJobHub(http, a=[None], b=[None], c=[None])
+    hub.after_start = {name: [active(), active(), succeeded()] for name in "abc"}
+    arguments = {"search": 'status=="INACTIVE"', "deferrable": deferrable}
+    let_search_find(http, hub, "ab")
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore_start(http, hub)
+    let_search_find(http, hub, other)
+    results = run(ControlHubStartJobsOperator, **arguments)
+    assert [(r["job_name"], r["run_count"], r["outcome"]) for r in results] == [
+        (name, 1, "SUCCEEDED") for name in f"{other}ab"
+    ]
+    assert hub.asked("startJobs") == [["a", "b"], *([[other]] if other else [])]
+    assert context["ti"].xcoms["job_ids"] == [job_id(name) for name in f"{other}ab"]
+
+
+@MODES
+def test_retry_stops_runs_of_jobs_no_longer_given(http, run, lost, deferrable, task_log):
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [active(), active(), succeeded()], "b": [active()]}
+    hub.after_stop = {"b": [succeeded()]}
+    arguments = {**A_AND_B, "deferrable": deferrable}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore_start(http, hub)
+    results = run(ControlHubStartJobsOperator, **{**arguments, "job_ids": ["a:org"]})
+    assert [(r["job_name"], r["run_count"]) for r in results] == [("a", 1)]
+    assert hub.done == [("startJobs", ["a", "b"]), ("stopJobs", ["b"])]
+    assert "no longer selects" in task_log()
+
+
+def test_killed_trigger_stops_kept_runs_while_others_are_awaited(http, run, lost, context):
+    """The next try keeps run 1 of job a, and waits for another caller's run of job b."""
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()]}
+    hub.unstartable = {"b"}
+    arguments = {**A_AND_B, "deferrable": True, "if_running": "wait_then_start"}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    hub.latest["b:org"] = hub._status("b", active(user="another-user@org"))
+    with pytest.raises(TaskDeferred) as deferred:
+        ControlHubStartJobsOperator(task_id="task", **arguments).execute(context)
+    _, stored = deferred.value.trigger.serialize()
+    trigger = type(deferred.value.trigger)(**json.loads(json.dumps(stored)))
+    assert trigger.stop_on_kill
+    trigger.stop(ControlHubHook().get_conn())
+    assert hub.asked("stopJobs") == [["a"]]
+
+
+@MODES
+@pytest.mark.parametrize("on_timeout", ["stop", "leave"])
+def test_timeout_while_stopping_applies_to_kept_runs(http, run, lost, context, deferrable, on_timeout):
+    """The next try keeps run 1 of job a, and waits in vain for the stop of that of job b."""
+    context["ti"].max_tries = 1
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    arguments = {**A_AND_B, "deferrable": deferrable, "wait_timeout": 300, "on_timeout": on_timeout}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **arguments)
+    restore_start(http, hub)
+    hub.show("b", deactivating)
+    hub.mark_stopped_by(ME, "b")
+    with pytest.raises(ControlHubRunTimeoutError):
+        run(ControlHubStartJobsOperator, **arguments)
+    stopped = [name for names in hub.asked("stopJobs") for name in names]
+    assert ("a" in stopped) == (on_timeout == "stop")
+
+
+@pytest.mark.parametrize("value", ["{{ 1 / 0 }}", "soon"])
+def test_last_try_with_invalid_force_stop_after_stops_recorded_runs(http, run, lost, context, value):
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [active()], "b": [active()]}
+    lost(http, START, hub._recorded("startJobs", hub._start), ControlHubStartJobsOperator, **A_AND_B)
+    restore_start(http, hub)
+    context["ti"].max_tries = 1
+    task = ControlHubStartJobsOperator(task_id="task", **A_AND_B, force_stop_after="{{ x }}")
+    if value == "soon":
+        task.force_stop_after = value
+        with pytest.raises(ValueError, match="'force_stop_after' must be a number"):
+            task.execute(context)
+    else:
+        task.job_ids = [value]
+        with pytest.raises(ZeroDivisionError):
+            task.render_template_fields(context)
+    assert hub.asked("stopJobs") == [["a", "b"]]
+
+
 # Instances of a template
 
 TWO = {"job_id": TEMPLATE_ID, "number_of_instances": 2}

@@ -331,6 +331,7 @@ def test_trigger_carries_run_and_deadline_without_secret(http, context, monkeypa
         "force_at": None,
         "forced": [],
         "joined": [],
+        "kept": None,
         "wait_for": "completion",
         "fail_on_red_after": None,
         "active": None,

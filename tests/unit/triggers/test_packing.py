@@ -167,6 +167,7 @@ def test_unpack_reverses_pack(runs):
         "runs": [[job_id, one[0], *(one[1] or ())] for job_id, one in runs.items()],
         "red_since": {job_id: round(one[2], 1) for job_id, one in runs.items() if one[2] is not None},
         "red": {"spare": "x" * 30_000},
+        "kept": {job_id: one[0] for job_id, one in runs.items() if one[3]},
         **{
             name: [job_id for job_id, one in runs.items() if one[number]]
             for number, name in ((3, "forced"), (4, "joined"), (5, "active"))

@@ -413,6 +413,7 @@ def test_trigger_survives_serialization():
         "force_stop_after": 90.0,
         "forced": ["b:org"],
         "joined": None,
+        "kept": None,
         "wait_for": "active",
         "fail_on_red_after": 60.0,
         "active": ["a:org"],
