@@ -55,7 +55,8 @@ class ControlHubStartJobsOperator(ControlHubRunOwnerOperator):
 
     The starts are saved before they are requested, as by
     :class:`~airflow_provider_streamsets.operators.runs.ControlHubRunJobOperator`. A retry resumes the runs of the
-    previous try, and starts only those that are missing or failed.
+    previous try, and starts only those that are missing or failed. It selects again by tag or search, and adds the jobs
+    that the previous try started: a search for inactive jobs no longer finds them.
 
     .. code-block:: python
 
@@ -222,7 +223,8 @@ class ControlHubStopJobsOperator(ControlHubRunStopOperator):
     :param job_ids: ids of the jobs: a list of strings, or a string with a JSON list (templated)
     :param job_names: exact names of the jobs, instead of their ids (templated)
     :param job_tag: tag of the jobs, without organization, instead of their ids (templated)
-    :param search: Control Hub search expression that selects the jobs, instead of their ids (templated)
+    :param search: Control Hub search expression that selects the jobs, instead of their ids; a retry selects again, so
+        a search for active jobs no longer finds those that are being stopped already (templated)
     :param force: force the stops at once; this ends runs that hang in ``DEACTIVATING``, but their last offsets may be
         lost (templated)
     :param force_stop_after: seconds, or timedelta, after which the stops of runs that have not ended are forced; None
