@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from airflow_provider_streamsets.control_hub.models.pipelines import (
         COMMIT_ID_FIELD,
+        PipelineDefinition,
+        PipelineStage,
         PipelineVersion,
         commit_ids_by_tag,
         runtime_parameter_defaults,
@@ -89,6 +91,8 @@ __all__ = [
     "Model",
     "Outcome",
     "Page",
+    "PipelineDefinition",
+    "PipelineStage",
     "PipelineVersion",
     "RecordCountSample",
     "RunEvent",
@@ -149,6 +153,8 @@ __getattr__ = lazy_attributes(
         ),
         "pipelines": (
             "COMMIT_ID_FIELD",
+            "PipelineDefinition",
+            "PipelineStage",
             "PipelineVersion",
             "commit_ids_by_tag",
             "runtime_parameter_defaults",

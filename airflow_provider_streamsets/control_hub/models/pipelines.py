@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +100,38 @@ def runtime_parameter_defaults(value: object) -> dict[str, Any] | None:
             parameters = [JsonReader(parameter, "parameter") for parameter in configuration.array("value")]
             return {parameter.required_string("key"): parameter.get("value") for parameter in parameters}
     return None
+
+
+@dataclass(frozen=True)
+class PipelineStage(Model):
+    """A stage of a pipeline, such as its origin."""
+
+    type_name: str
+    """Name of the stage type, such as ``com_streamsets_pipeline_stage_destination_jdbc_JdbcDTarget``."""
+    configuration: Mapping[str, Any]
+    """Values by name, such as ``hikariConfigBean.connectionString``; expressions are not evaluated."""
+
+    @classmethod
+    def from_wire(cls, value: object) -> PipelineStage:
+        """Parse an entry of ``stages``."""
+        read = JsonReader(value, "stage")
+        entries = [JsonReader(entry, "stage configuration") for entry in read.array("configuration")]
+        return cls(read.string("stageName"), {entry.string("name"): entry.get("value") for entry in entries})
+
+
+@dataclass(frozen=True)
+class PipelineDefinition(Model):
+    """What the definition of a pipeline version says about its parameters and stages (contract section 13)."""
+
+    parameters: Mapping[str, Any]
+    """Default values of the runtime parameters, by name."""
+    stages: tuple[PipelineStage, ...]
+
+    @classmethod
+    def from_wire(cls, value: object) -> PipelineDefinition:
+        """Parse a ``PipelineJson`` with its definition."""
+        definition = JsonReader(JsonReader(value, "pipeline").json_object("pipelineDefinition"), "pipeline definition")
+        return cls(
+            parameters=runtime_parameter_defaults(value) or {},
+            stages=tuple(map(PipelineStage.from_wire, definition.array("stages"))),
+        )

@@ -18,6 +18,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.models import (
     COMMIT_ID_FIELD,
     Page,
+    PipelineDefinition,
     PipelineVersion,
     commit_ids_by_tag,
     runtime_parameter_defaults,
@@ -167,6 +168,15 @@ class Pipelines:
         if not response:
             raise ControlHubNotFoundError(f"Cannot read pipeline commit {commit_id}: not found.")
         return response
+
+    def definition(self, commit_id: str) -> PipelineDefinition:
+        """
+        Return the stages and runtime parameters of a version.
+
+        :param commit_id: id of the commit
+        :raises ControlHubNotFoundError: if the commit does not exist
+        """
+        return PipelineDefinition.from_wire(as_object(self._fetch_commit(commit_id), "pipeline"))
 
     def parameters(self, commit_id: str) -> dict[str, Any] | None:
         """
