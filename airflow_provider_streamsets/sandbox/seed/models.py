@@ -147,6 +147,16 @@ class VersionSeed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageSeed:
+    """A stage in the definition of a pipeline."""
+
+    type: Name
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+    _keys = model_validator(mode="before")(check_keys)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineSeed:
     """A pipeline with its versions, oldest first, and its behaviour."""
 
@@ -160,6 +170,8 @@ class PipelineSeed:
     origin: Text = "Directory"
     destination: Text = "JDBCProducer"
     offset: Text = "{position}"
+    stages: Annotated[tuple[StageSeed, ...], Field(max_length=2)] = ()
+    """Origin and destination in the definition of all versions."""
     versions: Annotated[tuple[VersionSeed, ...], Field(min_length=1)]
     behaviour: Behaviour
 

@@ -112,12 +112,30 @@ def _pipeline_definition(pipeline: PipelineSeed, version: VersionSeed) -> str:
             {"name": "constants", "value": constants},
         ],
         "uiInfo": {},
-        "stages": [],
+        "stages": _stages(pipeline),
         "errorStage": None,
         "fragments": [],
         "metadata": {"labels": list(pipeline.labels), SANDBOX_METADATA_KEY: sandbox_metadata(pipeline)},
     }
     return json.dumps(definition)
+
+
+def _stages(pipeline: PipelineSeed) -> list[Json]:
+    kinds = (("SOURCE", f"{pipeline.origin}_01"), ("TARGET", f"{pipeline.destination}_01"))
+    lane = [f"{pipeline.origin}_01OutputLane1"]
+    return [
+        {
+            "instanceName": instance,
+            "stageName": stage.type,
+            "configuration": [{"name": name, "value": value} for name, value in stage.configuration.items()],
+            "services": [],
+            "uiInfo": {"label": instance, "stageType": kind},
+            "inputLanes": lane if kind == "TARGET" else [],
+            "outputLanes": lane if kind == "SOURCE" else [],
+            "eventLanes": [],
+        }
+        for (kind, instance), stage in zip(kinds, pipeline.stages, strict=False)
+    ]
 
 
 def sandbox_metadata(pipeline: PipelineSeed) -> Json:
