@@ -53,7 +53,7 @@ venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development t
 
 .PHONY: requirements
 requirements: $(UV)  ## Recompile the pinned requirement files
-	$(COMPILE) --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
+	$(COMPILE) --extra openlineage --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(COMPILE) --exclude-newer 2026-04-15 setup.cfg requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 	for version in $(SDKS); do echo streamsets==$$version | $(COMPILE) - -o requirements/sdk-$$version.txt || exit 1; done

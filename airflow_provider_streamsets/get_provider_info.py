@@ -63,6 +63,7 @@ def get_provider_info() -> dict[str, Any]:
                 "schemes": ["streamsets"],
                 "handler": f"{_PACKAGE}.assets.jobs.sanitize_uri",
                 "factory": f"{_PACKAGE}.assets.jobs.create_asset",
+                "to_openlineage_converter": f"{_PACKAGE}.assets.jobs.convert_asset_to_openlineage",
             }
         ],
         "connection-types": [form_metadata()],

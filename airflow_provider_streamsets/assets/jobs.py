@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Asset
 
@@ -86,3 +87,17 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
             f"'{uri.geturl()}'."
         )
     return uri._replace(path=f"/jobs/{match[1].lower()}")
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:
+    """
+    Return the OpenLineage dataset of a job, for tasks with the asset as an inlet or outlet.
+
+    :param asset: the asset of a job
+    :param lineage_context: not used
+    """
+    # Heavy, and used only with OpenLineage.
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    uri = urlsplit(asset.uri)
+    return Dataset(namespace=f"{uri.scheme}://{uri.netloc}", name=uri.path.lstrip("/"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_provider_streamsets import openlineage
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, may_have_executed
 from airflow_provider_streamsets.control_hub.models import RunRef
@@ -94,7 +95,7 @@ class JobRunOwnership(StartOwnership):
         if self.task.rendered.reset_offsets:
             self.client.offsets.reset([job.job_id])
             self.log.info("Job %s: reset the offsets.", job.title)
-        runtime_parameters = self.task.rendered.runtime_parameters
+        runtime_parameters = openlineage.with_parent(self.task, context, job, self.task.rendered.runtime_parameters)
         state = self.state(context)
 
         def on_submit(intent: StartIntent) -> None:

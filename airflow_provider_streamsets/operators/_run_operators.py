@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow_provider_streamsets import params
+from airflow_provider_streamsets import openlineage, params
 from airflow_provider_streamsets.compat import task_state_store
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.operators._run_ownership import RunOwnership, RunStop
@@ -85,6 +85,10 @@ class ControlHubRunWaitOperator(ControlHubOperator):
     def on_kill(self) -> None:
         """Handle a kill of the task, see :meth:`RunPolicy.on_kill`."""
         self.policy.on_kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Emit the ends of the runs as OpenLineage events; Airflow calls this after a failure, too."""
+        return openlineage.emit_ends(self, task_instance)
 
     @property
     def policy(self) -> RunPolicy:

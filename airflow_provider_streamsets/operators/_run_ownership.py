@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_streamsets import openlineage
 from airflow_provider_streamsets.compat import is_deferral_timeout, will_retry
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
@@ -71,8 +72,6 @@ class RunOwnership(RunPolicy):
 
     def __init__(self, task: ControlHubRunOwnerOperator) -> None:
         super().__init__(task)
-        self.started: dict[str, int] = {}
-        """The runs that this task owns: run count by job id."""
         self.previous: dict[str, int] = {}
         """The runs of an earlier try, until it is decided whether they are resumed: run count by job id."""
         self._state: TaskState | None = None
@@ -183,6 +182,11 @@ class RunOwnership(RunPolicy):
         stopped: Mapping[str, int] = self.state(context).values.get("stopped") or {}
         return stopped
 
+    @property
+    def stopping(self) -> Mapping[str, int]:
+        """Runs whose stops this execution of the task has requested, without waiting for their ends."""
+        return {**self._stop_requested, **self._stopped}
+
     def record_started(
         self, context: Context, runs: Mapping[str, int], observed: Mapping[str, JobRun | None] | None = None
     ) -> None:
@@ -192,12 +196,15 @@ class RunOwnership(RunPolicy):
         :param runs: run count by job id
         :param observed: the same runs as fetched, where available
         """
+        ended = {job_id for job_id, run in (observed or {}).items() if run is not None and run.has_ended}
+        added = {i: count for i, count in runs.items() if self.started.get(i) != count and i not in ended}
         self.started, self.previous = dict(runs), {}
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())
         }
         state = self.state(context)
         state.add(started=self.started, identities={**(state.values.get("identities") or {}), **identities})
+        openlineage.emit_starts(self.task, context, added)
 
     def disown(self) -> None:
         """Forget the runs, because they have ended or are stopped by other means; the saved state remains."""

@@ -141,6 +141,8 @@ class RunPolicy:
         self.log = task.log
         self.time = TaskTime(task)
         self.waiter = RunWaiter(task, self)
+        self.started: dict[str, int] = {}
+        """The runs that this task owns: run count by job id."""
         self.forced: dict[str, int] = {}
         """Runs that the task has forced to stop: run count by job id."""
 
@@ -186,6 +188,11 @@ class RunPolicy:
 
     def stopped_runs(self, context: Context) -> Mapping[str, int]:
         """Return the runs that this task stopped: run count by job id."""
+        return {}
+
+    @property
+    def stopping(self) -> Mapping[str, int]:
+        """Runs whose stops this execution of the task has requested, without waiting for their ends."""
         return {}
 
     @property
@@ -276,6 +283,8 @@ class RunWaiter:
         self.log = task.log
         self.group: tracking.RunGroup | None = None
         """The runs that the task waits for, as far as they were polled."""
+        self.earlier_reports: list[tracking.RunReport] = []
+        """Reports of ended runs of earlier tries."""
         self.watched: dict[str, int] = {}
         """The runs that the task waits for: run count by job id."""
         self.job_names: dict[str, str] = {}

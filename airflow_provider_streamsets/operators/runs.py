@@ -121,6 +121,9 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     :param metrics_timeout: maximum seconds, or timedelta, to wait for the run's final metrics after its end. Default:
         the job's statistics interval plus 15 seconds, at most 2 minutes unless `expect` is set. Set 0 for a pipeline
         that does not write statistics (templated)
+    :param openlineage_inject_parent_job_info: pass the OpenLineage run of the task, as JSON, in the runtime parameter
+        ``OPENLINEAGE_CONTEXT`` if the pipeline declares it; default is Airflow's
+        ``[openlineage] spark_inject_parent_job_info`` (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome`` (``SUCCEEDED``, ``FAILED``,
@@ -151,6 +154,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     if_running = Parameter(params.one_of, IF_RUNNING)
     expect = Parameter(params.conditions)
     stop_on_violation = Parameter(params.boolean)
+    openlineage_inject_parent_job_info = Parameter(params.boolean, optional=True)
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json", "expect": "json"}
 
     def __init__(
@@ -177,6 +181,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         stop_on_kill: bool = True,
         force_stop_after: float | timedelta | str | None = None,
         accept_stopped: bool | str = False,
+        openlineage_inject_parent_job_info: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -203,6 +208,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         self.if_running = if_running
         self.expect = expect
         self.stop_on_violation = stop_on_violation
+        self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
@@ -310,6 +316,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         # Nothing to stop on an error or time-out.
         self.ownership.disown()
         report = self.ownership.fetch_report(job, run)
+        self.waiter.earlier_reports.append(report)
         user = user_of(self.ownership.state(context))
         is_stopped_by_task = report.outcome is Outcome.STOPPED and user is not None and report.stopped_by == user
         if report.outcome in self._accepted_outcomes() and not (is_own and is_stopped_by_task):

@@ -86,6 +86,7 @@ EXCLUDED_OPTIONS = {
             "job_tags",
             "attach_to_template",
             "inherit_permissions",
+            "openlineage_inject_parent_job_info",
         ),
         "part of the start call, which all modes send from the first leg",
     ),

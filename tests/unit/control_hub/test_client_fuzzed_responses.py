@@ -65,6 +65,10 @@ _JOB = Job.from_wire(job_json())
 _RUNNING = Job.from_wire(job_json(currentJobStatus=run_json(3, pipelineStatus=[pipeline_status_json()])))
 _TEMPLATE = Job.from_wire(template_json())
 _PIPELINE = PipelineVersion.from_wire(pipeline_json())
+_DEFINITION = {
+    "configuration": [{"name": "constants", "value": [{"key": "A", "value": "1"}]}],
+    "stages": [{"stageName": "origin", "configuration": [{"name": "conf.topic", "value": "orders"}]}],
+}
 _TIME = pendulum.from_timestamp(T0 / 1000)
 _OTHER = f"other-{JOB_ID}"
 
@@ -118,6 +122,7 @@ CALLS: dict[str, list[Callable[[ControlHubClient], Any]]] = {
     "pipelines.latest": [lambda c: c.pipelines.latest(PIPELINE_ID)],
     "pipelines.latest_commits": [lambda c: c.pipelines.latest_commits([PIPELINE_ID])],
     "pipelines.commit": [lambda c: c.pipelines.commit(commit_id(3))],
+    "pipelines.definition": [lambda c: c.pipelines.definition(commit_id(3))],
     "pipelines.parameters": [lambda c: c.pipelines.parameters(commit_id(3))],
     "pipelines.unknown_parameters": [lambda c: c.pipelines.unknown_parameters(commit_id(3), ["A"])],
     "pipelines.tags": [lambda c: c.pipelines.tags(PIPELINE_ID)],
@@ -262,6 +267,7 @@ READERS: dict[str, Any] = {
     "metrics.series": record_series_json({"2026-07-01T10:00:00Z": (10, 8, 2)}),
     "engines.get": engine_json(),
     "pipelines.commit": pipeline_json(3),
+    "pipelines.definition": pipeline_json(3, pipelineDefinition=_DEFINITION),
 }
 
 

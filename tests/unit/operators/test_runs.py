@@ -436,6 +436,7 @@ def test_renders_every_template_field():
         "poll_interval",
         "wait_timeout",
         "metrics_timeout",
+        "openlineage_inject_parent_job_info",
     )
     task = operator(**dict.fromkeys(names, "{{ x }}"), runtime_parameters={"a": "{{ x }}"}, expect=["{{ x }}"])
     task.render_template_fields({"x": "1"})

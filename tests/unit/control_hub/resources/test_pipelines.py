@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -12,6 +13,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedResponseError,
     PipelineVersion,
 )
+from airflow_provider_streamsets.control_hub.models import PipelineDefinition
 from tests.unit.fakes.api_payloads import (
     ORGANIZATION,
     PIPELINE_ID,
@@ -183,6 +185,28 @@ def test_unknown_commit_is_not_found(http, client, answer):
     http.get(commit_url(3), **answer)
     with pytest.raises(ControlHubNotFoundError, match=f"Cannot read pipeline commit {commit_id(3)}"):
         client.pipelines.commit(commit_id(3))
+
+
+def test_definition_has_parameters_and_stages(http, client):
+    stages = [
+        {"stageName": "origin", "configuration": [{"name": "conf.topicList", "value": ["orders"]}]},
+        {"stageName": "destination", "configuration": None},
+    ]
+    constants = {"name": "constants", "value": [{"key": "DAY", "value": "1"}]}
+    definition = json.dumps({"configuration": [constants], "stages": stages})
+    http.get(commit_url(3), json=pipeline_json(3, pipelineDefinition=definition))
+    found = client.pipelines.definition(commit_id(3))
+    assert found.parameters == {"DAY": "1"}
+    assert [(stage.type_name, stage.configuration) for stage in found.stages] == [
+        ("origin", {"conf.topicList": ["orders"]}),
+        ("destination", {}),
+    ]
+
+
+@pytest.mark.parametrize("definition", [None, "", "{}"])
+def test_definition_may_be_empty(http, client, definition):
+    http.get(commit_url(3), json=pipeline_json(3, pipelineDefinition=definition))
+    assert client.pipelines.definition(commit_id(3)) == PipelineDefinition({}, ())
 
 
 def test_latest_published_version_is_read(http, client):
