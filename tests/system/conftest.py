@@ -19,7 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 # Files that do not use the shared Airflow.
-_SEPARATE = ("test_chaos", "test_dags_test_command", "test_own_airflow", "test_snapshot", "test_watchers")
+_SEPARATE = (
+    "test_chaos",
+    "test_dags_test_command",
+    "test_openlineage",
+    "test_own_airflow",
+    "test_snapshot",
+    "test_watchers",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
