@@ -34,8 +34,11 @@ _START_MAX_WAIT = 10.0
 
 
 def _events() -> ModuleType | None:
-    """Return the module that builds the events; None without the OpenLineage provider, or with one before 2.19."""
+    """Return the module that builds the events; None without an active OpenLineage provider of 2.19 or newer."""
     try:
+        # Without this check, a task would spend seconds on imports for nothing where the provider is only installed.
+        if importlib.import_module("airflow.providers.openlineage.conf").is_disabled():
+            return None
         return importlib.import_module("airflow_provider_streamsets.openlineage.events")
     except ImportError as error:
         log.debug("No OpenLineage events: %s", error)

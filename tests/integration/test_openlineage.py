@@ -30,7 +30,7 @@ WAREHOUSE = "postgres://warehouse.example.com:5432"
 def emitted(monkeypatch) -> list[dict[str, Any]]:
     """The events that the OpenLineage provider receives, as JSON."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "is_openlineage_active", lambda: True)
+    monkeypatch.setattr("airflow.providers.openlineage.conf.is_disabled", lambda: False)
     monkeypatch.setattr(events, "emit", lambda event: found.append(Serde.to_dict(event)))
     return found
 
@@ -249,7 +249,6 @@ def test_costs_few_requests(emitted, sandbox, new_job, new_task, deferrable, mon
         return int(sandbox.requests()["total"]) - before
 
     with_lineage = requests_of_run()
-    monkeypatch.setattr(events, "is_openlineage_active", lambda: False)
-    monkeypatch.setattr(ControlHubRunJobOperator, "get_openlineage_facets_on_complete", lambda *_: None)
+    monkeypatch.setattr("airflow.providers.openlineage.conf.is_disabled", lambda: True)
     # At the start, jobs and pipelines; at the end, the engines, too.
     assert with_lineage - requests_of_run() == 5

@@ -48,7 +48,7 @@ def task_instance(context) -> Any:
 @pytest.fixture
 def emitted(monkeypatch) -> list[Any]:
     found: list[Any] = []
-    monkeypatch.setattr(events, "is_openlineage_active", lambda: True)
+    monkeypatch.setattr("airflow.providers.openlineage.conf.is_disabled", lambda: False)
     monkeypatch.setattr(events, "emit", found.append)
     return found
 
@@ -65,15 +65,22 @@ def test_run_has_start_and_end(hub, context, emitted):
     assert [event.eventType.value for event in emitted] == ["START", "COMPLETE"]
 
 
-def test_inactive_provider_gets_no_event_and_costs_no_request(hub, http, context, monkeypatch):
-    monkeypatch.setattr(events, "emit", lambda event: pytest.fail("emitted"))
-    ControlHubRunJobOperator(task_id="task", job_id=JOB_ID, deferrable=False).execute(context)
+def test_inactive_provider_is_not_loaded_and_costs_no_request(hub, http, context, monkeypatch):
+    monkeypatch.setitem(sys.modules, events.__name__, None)
+    monkeypatch.setattr("airflow.providers.openlineage.conf.is_disabled", lambda: True)
+    assert run(context, openlineage_inject_parent_job_info=True)["outcome"] == "SUCCEEDED"
     assert not any(request.path == "/jobrunner/rest/v1/jobs" for request in http.request_history)
 
 
-def test_missing_provider_does_not_fail_task(hub, context, monkeypatch):
+def test_old_provider_gets_no_events(hub, context, emitted, monkeypatch):
     monkeypatch.delitem(sys.modules, events.__name__)
-    monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.api", None)
+    monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.utils.emission_policy", None)
+    assert run(context)["outcome"] == "SUCCEEDED"
+    assert emitted == []
+
+
+def test_missing_provider_does_not_fail_task(hub, context, monkeypatch):
+    monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.conf", None)
     assert run(context, openlineage_inject_parent_job_info=True)["outcome"] == "SUCCEEDED"
     assert hub.started_with[0].get("OPENLINEAGE_CONTEXT") in (None, "")
 
