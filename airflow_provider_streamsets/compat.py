@@ -46,6 +46,9 @@ CAN_START_FROM_TRIGGER = Version(airflow_version) >= Version("3.3.0")
 # Whether tasks have a state store that outlives processes and tries.
 HAS_TASK_STATE_STORE = Version(airflow_version) >= Version("3.3.0")
 
+# Whether a task can give the events of its outlets a partition key of their own.
+HAS_OUTLET_PARTITIONS = Version(airflow_version) >= Version("3.3.0")
+
 # Whether tasks that fail in the triggerer are retried like those that fail on a worker.
 RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
 

@@ -35,6 +35,7 @@ _MAX_METRICS_TIMEOUT = 120.0
 _MAX_INTEGER = 2**63 - 1
 # Larger numbers are no names or ids, and Python cannot convert all of them to strings.
 _MAX_NUMBER_AS_STRING = 10**40
+_MAX_PARTITION_KEY = 250
 # Longer durations, added to the current time, exceed what dates can represent.
 _MAX_SECONDS = 100 * 366 * 86400.0
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -102,6 +103,20 @@ def string(value: Any, name: str, *, rendered: bool = False, empty: bool = False
         value = _number_as_string(value)
     if not isinstance(value, str) or not (empty or value.strip()):
         raise ValueError(f"'{name}' must be a {'' if empty else 'non-empty '}string, got {format_value(value)}.")
+    return value
+
+
+def partition_key(value: Any, name: str, *, rendered: bool = False) -> Any:
+    """
+    Return the partition key of an asset event.
+
+    :raises ValueError: if it is not a string, empty, or too long for Airflow
+    """
+    value = string(value, name, rendered=rendered)
+    if isinstance(value, str) and not _is_template(value, rendered) and len(value) > _MAX_PARTITION_KEY:
+        raise ValueError(
+            f"'{name}' must have at most {_MAX_PARTITION_KEY} characters, got {len(value)}: {format_value(value)}."
+        )
     return value
 
 

@@ -19,7 +19,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models import Outcome, RunRef
 from airflow_provider_streamsets.job_selector import find_job, job_parameters
-from airflow_provider_streamsets.operators._asset_events import emit_asset_events
+from airflow_provider_streamsets.operators._asset_events import check_partition_key, emit_asset_events
 from airflow_provider_streamsets.operators._job_run import JobRunOwnership
 from airflow_provider_streamsets.operators._resume import (
     ResumeAction,
@@ -124,6 +124,8 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     :param openlineage_inject_parent_job_info: pass the OpenLineage run of the task, as JSON, in the runtime parameter
         ``OPENLINEAGE_CONTEXT`` if the pipeline declares it; default is Airflow's
         ``[openlineage] spark_inject_parent_job_info`` (templated)
+    :param partition_key: partition key of the events of the assets in `outlets`, for DAGs that are scheduled on
+        partitions; requires Airflow 3.3. By default, the partition key of the DAG run, if it has one (templated)
     :param control_hub_conn_id: id of the Airflow connection (templated)
 
     :returns: ``job_id``, ``job_name``, ``run_count``, ``status``, ``color``, ``outcome`` (``SUCCEEDED``, ``FAILED``,
@@ -155,6 +157,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
     expect = Parameter(params.conditions)
     stop_on_violation = Parameter(params.boolean)
     openlineage_inject_parent_job_info = Parameter(params.boolean, optional=True)
+    partition_key = Parameter(params.partition_key)
     template_fields_renderers: ClassVar[dict[str, str]] = {"runtime_parameters": "json", "expect": "json"}
 
     def __init__(
@@ -169,6 +172,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         if_running: Literal["fail", "join", "restart", "wait_then_start"] | str = "fail",
         expect: Sequence[str | Mapping[str, Any]] | str | None = None,
         stop_on_violation: bool | str = False,
+        partition_key: str | None = None,
         wait_for_completion: bool | str = True,
         deferrable: bool | None = None,
         poll_interval: float | timedelta | str = params.DEFAULT_POLL_INTERVAL,
@@ -209,6 +213,8 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
         self.expect = expect
         self.stop_on_violation = stop_on_violation
         self.openlineage_inject_parent_job_info = openlineage_inject_parent_job_info
+        self.partition_key = partition_key
+        check_partition_key(self, partition_key, kwargs.get("default_args"))
         self._check_expect(
             params.boolean(self.wait_for_completion, "wait_for_completion"),
             params.boolean(stop_on_violation, "stop_on_violation"),
@@ -415,7 +421,7 @@ class ControlHubRunJobOperator(ControlHubRunOwnerOperator):
 
     def _finish_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Emit asset events, complete the saved state, and return the result."""
-        emit_asset_events(self, context, result)
+        emit_asset_events(self, context, result, self.rendered.partition_key)
         self.ownership.close_task_state(context)
         return result
 

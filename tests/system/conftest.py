@@ -114,8 +114,9 @@ def airflow(
 ) -> Iterator[LocalAirflow]:
     """The Airflow shared by most system tests, with the example and test DAGs."""
     dags = home / "dags"
-    # Watchers have their own Airflow, whose triggerer is killed.
-    shutil.copytree(ROOT / "example_dags", dags, ignore=shutil.ignore_patterns("after_finished_runs.py"))
+    # Assets have their own Airflow, whose triggerer is killed.
+    ignore = shutil.ignore_patterns("after_finished_runs.py", "asset_partitions.py")
+    shutil.copytree(ROOT / "example_dags", dags, ignore=ignore)
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
     # Store the connections in the database: environment variables would expose the tokens to all processes.

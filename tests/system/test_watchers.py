@@ -19,7 +19,7 @@ from dev.local_airflow import LocalAirflow, wait_until
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).resolve().parent
-EXAMPLE = HERE.parent.parent / "example_dags" / "after_finished_runs.py"
+EXAMPLES = HERE.parent.parent / "example_dags"
 CONSUMER = "streamsets_after_finished_runs"
 BURST = [f"Burst {number}" for number in range(1, 6)]
 
@@ -43,14 +43,16 @@ def airflow(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     dags.mkdir()
-    shutil.copy(EXAMPLE, dags)
+    for name in ("after_finished_runs.py", "asset_partitions.py"):
+        shutil.copy(EXAMPLES / name, dags)
     shutil.copy(HERE / "watcher_dags" / "watchers.py", dags)
     # Detect an unresponsive Control Hub quickly.
     connection = json.loads(hub.airflow_conn)
     connection["extra"] = {**connection.get("extra", {}), "timeout": 3}
     with LocalAirflow(home, dags, {"AIRFLOW_CONN_STREAMSETS_DEFAULT": json.dumps(connection)}) as running:
         running.start()
-        for dag_id in ("system_watching", "system_failures", CONSUMER, "streamsets_check_stock"):
+        examples = (CONSUMER, "streamsets_check_stock", "streamsets_archive_sites", "streamsets_after_site")
+        for dag_id in ("system_watching", "system_failures", *examples):
             wait_for(lambda dag_id=dag_id: running.knows_dag(dag_id), f"{dag_id} to be parsed", 60)
         for asset in ("quick", "orders", "customers", "finance", "burst", "inventory"):
             wait_for(lambda asset=asset: stored_state(running, asset), f"the watcher of {asset} to start", 180)
@@ -166,6 +168,22 @@ def test_run_of_task_starts_same_dag(airflow, hub):
     # The watcher of the job reports the same payload.
     (watched,) = wait_for(lambda: events(airflow, "quick"), "the watcher's event", 30)
     assert watched["payload"] == extra["payload"]
+
+
+def test_each_partition_starts_dag_run_with_its_key(airflow, hub):
+    run_id = airflow.trigger_dag("streamsets_archive_sites")
+    wait_for(lambda: airflow.dag_run_state("streamsets_archive_sites", run_id) == "success", "the tasks to end", 120)
+    path = "/dags/streamsets_after_site/dagRuns"
+
+    def archived() -> dict[str, Any]:
+        runs = [run for run in airflow.api("GET", path)["dag_runs"] if run["state"] == "success"]
+        return {
+            run["partition_key"]: airflow.xcom("streamsets_after_site", run["dag_run_id"], "report") for run in runs
+        }
+
+    found = wait_for(lambda: len(found := archived()) == 2 and found, "a DAG run for each partition", 60)
+    assert found == {"north": {"north": 12000}, "south": {"south": 12000}}
+    assert len(hub.starts("Sensors archive")) == 2
 
 
 def test_watchers_share_one_poll(airflow, hub):

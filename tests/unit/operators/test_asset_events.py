@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Asset, AssetAlias
+from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_streamsets.assets.jobs import job_asset
+from airflow_provider_streamsets.compat import HAS_OUTLET_PARTITIONS
 from airflow_provider_streamsets.control_hub import ControlHubExpectationError, ControlHubRunFailedError
+from airflow_provider_streamsets.operators import _asset_events
 from airflow_provider_streamsets.operators._asset_events import emit_asset_events
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.fakes.single_job_hub import JOB_ID, SingleJobHub, counts_json, event_json, failed, succeeded
@@ -17,10 +19,12 @@ try:
 except ImportError:
     from airflow.utils.context import OutletEventAccessors  # type: ignore[no-redef,attr-defined]
 
+has_partitions = pytest.mark.skipif(not HAS_OUTLET_PARTITIONS, reason="this Airflow has no partition keys of outlets")
 pytestmark = pytest.mark.usefixtures("connection", "sleep_calls")
 
 ORDERS = Asset(uri="s3://warehouse/orders")
 ALIAS = AssetAlias("loaded")
+DAY = "{{ params.day }}"
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_alias_gets_event_of_job_asset(hub, context, events):
 
 def test_invalid_job_id_is_logged_without_event(context, events, task_log):
     task = operator(outlets=[ALIAS])
-    emit_asset_events(task, context, {"job_id": "orders"})
+    emit_asset_events(task, context, {"job_id": "orders"}, None)
     assert "'job_id' must have the form '<uuid>:<organization>'" in task_log()
     assert len(events) == 0
 
@@ -116,10 +120,12 @@ def test_resumed_task_emits_event(hub, context, events):
     from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 
     report = RunReport.build(job_id=JOB_ID, job_name="Orders", run=JobRun.from_wire(succeeded(4)), events=())
-    task = operator(outlets=[ORDERS])
+    key = "2026-11-23" if HAS_OUTLET_PARTITIONS else None
+    task = operator(outlets=[ORDERS], partition_key=key)
     event = RunsWaitEvent((RunRef(JOB_ID, 4, "Orders"),), reports={JOB_ID: report})
     result = task.execute_complete(context, event.to_payload())
     assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
+    assert getattr(events[ORDERS], "partition_keys", set()) == ({key} if key else set())
 
 
 def test_asset_reference_gets_event(hub, context, events, monkeypatch):
@@ -131,3 +137,44 @@ def test_asset_reference_gets_event(hub, context, events, monkeypatch):
     )
     result = operator(outlets=[references.Asset.ref(name="orders")]).execute(context)
     assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
+
+
+@has_partitions
+@pytest.mark.parametrize(("given", "keys"), [(DAY, {"2026-11-23"}), (None, set())])
+def test_event_has_rendered_partition_key(hub, context, events, given, keys):
+    task = operator(outlets=[ORDERS], partition_key=given)
+    task.render_template_fields({**context, "params": {"day": "2026-11-23"}})
+    result = task.execute(context)
+    assert events[ORDERS].partition_keys == keys
+    assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
+
+
+@has_partitions
+@pytest.mark.parametrize(
+    ("key", "message"), [("", "a non-empty string"), ("x" * 251, "at most 250 characters, got 251")]
+)
+def test_rejects_invalid_partition_key_before_start(http, context, key, message):
+    with pytest.raises(ValueError, match=f"'partition_key' must .*{message}"):
+        operator(outlets=[ORDERS], partition_key=key)
+    task = operator(outlets=[ORDERS], partition_key=DAY)
+    task.render_template_fields({**context, "params": {"day": key}})
+    with pytest.raises(ValueError, match=f"'partition_key' must .*{message}"):
+        task.execute(context)
+    assert not http.request_history
+
+
+@has_partitions
+def test_rejects_partition_key_that_no_event_can_have():
+    with pytest.raises(ValueError, match="'partition_key' has no effect without an asset in 'outlets'"):
+        operator(partition_key=DAY)
+    with pytest.raises(ValueError, match="'partition_key' cannot be combined with an asset alias in 'outlets'"):
+        operator(partition_key=DAY, outlets=[ORDERS, ALIAS])
+    with DAG("dag", schedule=None, default_args={"partition_key": DAY}):
+        assert operator().partition_key == DAY
+
+
+def test_partition_key_requires_airflow_with_partitions(monkeypatch):
+    monkeypatch.setattr(_asset_events, "HAS_OUTLET_PARTITIONS", False)
+    with pytest.raises(ValueError, match=r"'partition_key' requires Airflow 3\.3"):
+        operator(outlets=[ORDERS], partition_key=DAY)
+    assert operator(outlets=[ORDERS]).partition_key is None

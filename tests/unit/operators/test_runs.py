@@ -444,6 +444,7 @@ def test_renders_every_template_field():
     assert rendered == {
         **dict.fromkeys(names, "1"),
         "job_name": None,
+        "partition_key": None,
         "runtime_parameters": {"a": "1"},
         "expect": ["1"],
     }
