@@ -123,6 +123,21 @@ def dag_details(dag_id: str) -> Any:
     return DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
 
 
+def server_stats() -> Any:
+    """Return the metrics of Airflow's servers, such as the triggerer; since 3.2, tasks have a client of their own."""
+    for module in ("airflow.observability.stats", "airflow.stats"):
+        with suppress(ImportError):
+            return importlib.import_module(module).Stats
+    raise ImportError("Airflow has no module with its metrics.")
+
+
+def stats_tags(task_instance: Any) -> dict[str, str]:
+    """Return the tags that Airflow gives the metrics of a task, with its team (Airflow 3.3)."""
+    if hasattr(task_instance, "stats_tags"):
+        return dict(task_instance.stats_tags)
+    return {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id}
+
+
 def is_deferral_timeout(error: BaseException) -> bool:
     """Return whether an error means that a deferral timed out."""
     # The first since Airflow 3.2, the second in 3.0 and 3.1. Airflow 2 has no separate class.

@@ -6,12 +6,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_streamsets import openlineage
-from airflow_provider_streamsets.compat import is_deferral_timeout, will_retry
+from airflow_provider_streamsets.compat import is_deferral_timeout, stats_tags, will_retry
 from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub.deadline import Deadline
 from airflow_provider_streamsets.control_hub.errors import (
@@ -143,6 +144,26 @@ class RunOwnership(RunPolicy):
             # Unless a task fails because of this, or before it is rendered, it is checked before. Runs must be stopped.
             self.log.warning("Stopping without force: %s", error)
         return after
+
+    def emit_stats(self, context: Context, group: tracking.RunGroup) -> None:
+        """Emit the metrics of the runs that this task owns; those of joined runs are those of other tasks."""
+        from airflow.providers.common.compat.sdk import Stats
+
+        joined = self.joined_job_ids
+        for report in group.reports.values():
+            if report.outcome is None or report.job_id in joined:
+                continue
+            tags = {**stats_tags(context["ti"]), "operator": type(self.task).__name__, "outcome": report.outcome.value}
+            if report.run.duration is not None:
+                Stats.timing("streamsets.run.duration", timedelta(seconds=report.run.duration), tags=tags)
+            counts = report.metrics
+            for name, count in (
+                ("in", counts and counts.input_count),
+                ("out", counts and counts.output_count),
+                ("error", counts and counts.error_count),
+            ):
+                if count:
+                    Stats.incr(f"streamsets.run.records_{name}", count, tags=tags)
 
     def state(self, context: Context) -> TaskState:
         """Return the state saved by this and earlier tries."""

@@ -233,6 +233,13 @@ class RunPolicy:
         """
         return True
 
+    def emit_stats(self, context: Context, group: tracking.RunGroup) -> None:
+        """
+        Emit the metrics of runs that have ended.
+
+        :param group: the runs
+        """
+
     def on_timeout(self, context: Context, runs: Mapping[str, int]) -> None:
         """
         Handle a wait that timed out, before the task fails.
@@ -484,6 +491,7 @@ class RunWaiter:
             )
         # The outcome of a run stopped by the kill must not be reported.
         self.policy.raise_if_killed("while it waited")
+        self.policy.emit_stats(context, group)
         return self.task.finish_all(context, group)
 
     def new_group(

@@ -25,6 +25,7 @@ from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, spawn
 from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule
 from airflow_provider_streamsets.polling.sender import Refresh, RequestSender
+from airflow_provider_streamsets.polling.stats import PollerStats
 from airflow_provider_streamsets.polling.subscriptions import JobSubscription, Subscription, Wakeup, WatchedJob
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SharedStatusPoller(RequestSender):
     :param client: client of the connection; should not retry requests, as the poller does
     :param refresh: see :class:`~airflow_provider_streamsets.polling.sender.SharedCredential`
     :param batch_size: jobs per request, limited by the client's ``bulk_size``
+    :param conn_id: id of the Airflow connection, for metrics
     """
 
     def __init__(
@@ -58,10 +60,13 @@ class SharedStatusPoller(RequestSender):
         client: ControlHubClient,
         refresh: Refresh | None = None,
         batch_size: BatchSize | None = None,
+        conn_id: str = "",
     ) -> None:
         self._batch_size = batch_size or BatchSize()
         self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
-        super().__init__(client, Backoff.from_schedule(self._poll_schedule, asyncio.get_running_loop().time), refresh)
+        now = asyncio.get_running_loop().time
+        backoff = Backoff.from_schedule(self._poll_schedule, now)
+        super().__init__(client, backoff, PollerStats("tasks", conn_id, now), refresh)
         self._user_count = 0
         self.subscription_count = 0
         """Number of open subscriptions."""
@@ -157,11 +162,11 @@ class SharedStatusPoller(RequestSender):
         while self._jobs:
             first = self._first()
             wait = None if first is None else max(first.due - self.now(), self._pause())
-            if wait is None or wait > _MIN_DELAY:
+            if first is None or wait is None or wait > _MIN_DELAY:
                 await self._changed.wait(wait)
                 continue
             try:
-                await self._poll()
+                await self._poll(first.due)
             except Exception as error:
                 # A bug here must not fail the waits: their own deadlines limit them.
                 log.exception("Unexpected error in the status poller; retrying.")
@@ -178,7 +183,8 @@ class SharedStatusPoller(RequestSender):
             batch.append(job)
         return batch
 
-    async def _poll(self) -> None:
+    async def _poll(self, due: float) -> None:
+        self._stats.due, self._stats.waiting_runs = due, len(self._jobs)
         batch = self._next_batch()
         job_ids = [job.job_id for job in batch]
         results: Mapping[str, StatusSnapshot | ControlHubError | None] = {}
@@ -289,6 +295,7 @@ class _ConnectionPoller(SharedStatusPoller):
             batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(
                 settings.sharing_key, BatchSize()
             ),
+            conn_id=settings.conn_id,
         )
         self._pollers = pollers
         pollers[settings.sharing_key] = self

@@ -16,6 +16,7 @@ from airflow_provider_streamsets.polling.connections import spawn
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
     from airflow_provider_streamsets.polling.schedule import Backoff
+    from airflow_provider_streamsets.polling.stats import PollerStats
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class RequestSender:
 
     :param client: the client; should not retry requests, as the sender does
     :param backoff: delays requests after failures
+    :param stats: metrics of the poller
     :param refresh: see :class:`SharedCredential`
     :param concurrent_queries: maximum number of concurrent queries
     :param retry_queries: whether to retry rejected queries; otherwise, only polls show that the credential is rejected
@@ -44,6 +46,7 @@ class RequestSender:
         self,
         client: ControlHubClient,
         backoff: Backoff,
+        stats: PollerStats,
         refresh: Refresh | None = None,
         concurrent_queries: int = _CONCURRENT_QUERIES,
         *,
@@ -58,6 +61,7 @@ class RequestSender:
         self._backoff = backoff
         self._retry_queries = retry_queries
         self._poll_outage = _Outage(backoff)
+        self._stats = stats
         self._credential = SharedCredential(client, refresh)
         self._accepted_at = -math.inf
         self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
@@ -74,7 +78,7 @@ class RequestSender:
         :param pause: returns the seconds until it may be sent
         :raises ControlHubError: as raised by the function
         """
-        return await self._send(self._poll_thread, poll, pause)
+        return await self._send(self._poll_thread, lambda: self._stats.run(poll), pause)
 
     def poll_succeeded(self) -> None:
         """Record that statuses were read, which also proves that the credential is valid."""
@@ -155,6 +159,7 @@ class RequestSender:
     def close(self) -> None:
         """Shut down threads and close the session without waiting for running requests."""
         self._credential.close()
+        self._stats.close()
         self._poll_thread.shutdown(wait=False, cancel_futures=True)
         self._query_threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()

@@ -26,6 +26,7 @@ from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
 from airflow_provider_streamsets.polling.connections import connection_settings, spawn
 from airflow_provider_streamsets.polling.schedule import Backoff
 from airflow_provider_streamsets.polling.sender import RequestSender
+from airflow_provider_streamsets.polling.stats import PollerStats
 from airflow_provider_streamsets.polling.subscriptions import Wakeup
 from airflow_provider_streamsets.polling.watcher_query import PollResult, WatcherQuery
 
@@ -293,7 +294,12 @@ class WatcherGroup:
         if self._sender is None:
             # One service may reject all details (contract section 15): that must not pause the events of other runs.
             self._sender = RequestSender(
-                client, self._backoff, self._retry_rejected, _CONCURRENT_QUERIES, retry_queries=False
+                client,
+                self._backoff,
+                PollerStats("assets", self._conn_id, self._now),
+                self._retry_rejected,
+                _CONCURRENT_QUERIES,
+                retry_queries=False,
             )
         else:
             log.info("Connection '%s' has changed; polling with the new settings.", self._conn_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,8 +39,51 @@ def hub() -> Iterator[SandboxProcess]:
         yield process
 
 
+class StatsdServer:
+    """Collects the lines that Airflow sends to StatsD."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.lines: list[str] = []
+        """All lines about StreamSets."""
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+
+    def __enter__(self) -> StatsdServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.sendto(b"", ("127.0.0.1", self.port))
+        self._thread.join()
+        self._socket.close()
+
+    def _collect(self) -> None:
+        while datagram := self._socket.recv(65_535):
+            self.lines += [line for line in datagram.decode().splitlines() if line.startswith("airflow.streamsets.")]
+
+    def values(self, name: str, **tags: str) -> list[float]:
+        """Return the values of a metric with certain tags."""
+        found = []
+        for line in list(self.lines):
+            (stat, *own), value = line.partition(":")[0].split(","), line.partition(":")[2].partition("|")[0]
+            if stat == f"airflow.streamsets.{name}" and {f"{key}={tag}" for key, tag in tags.items()} <= set(own):
+                found.append(float(value))
+        return found
+
+
 @pytest.fixture(scope="module")
-def airflow(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def statsd() -> Iterator[StatsdServer]:
+    with StatsdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    hub: SandboxProcess, statsd: StatsdServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     """A separate Airflow, because its triggerer polls the jobs continuously."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
@@ -49,7 +94,13 @@ def airflow(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     # Detect an unresponsive Control Hub quickly.
     connection = json.loads(hub.airflow_conn)
     connection["extra"] = {**connection.get("extra", {}), "timeout": 3}
-    with LocalAirflow(home, dags, {"AIRFLOW_CONN_STREAMSETS_DEFAULT": json.dumps(connection)}) as running:
+    environment = {
+        "AIRFLOW_CONN_STREAMSETS_DEFAULT": json.dumps(connection),
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+    }
+    with LocalAirflow(home, dags, environment) as running:
         running.start()
         examples = (CONSUMER, "streamsets_check_stock", "streamsets_archive_sites", "streamsets_after_site")
         for dag_id in ("system_watching", "system_failures", *examples):
@@ -170,6 +221,20 @@ def test_run_of_task_starts_same_dag(airflow, hub):
     assert watched["payload"] == extra["payload"]
 
 
+def test_worker_and_triggerer_send_metrics_to_statsd(airflow, hub, statsd):
+    run_id = airflow.trigger_dag("streamsets_check_stock")
+    wait_for(lambda: airflow.dag_run_state("streamsets_check_stock", run_id) == "success", "the task to end", 90)
+    task = {"dag_id": "streamsets_check_stock", "task_id": "check", "outcome": "SUCCEEDED"}
+    assert wait_for(lambda: statsd.values("run.records_out", **task), "the metrics of the run", 10)[-1] == 100
+    result = airflow.xcom("streamsets_check_stock", run_id, "check")
+    assert statsd.values("run.duration", **task)[-1] == pytest.approx(1000 * result["duration"], abs=1)
+    deferred = {"poller": "tasks", "conn_id": "streamsets_default"}
+    assert statsd.values("poller.polls", **deferred, result="succeeded")
+    assert set(statsd.values("poller.waiting_runs", **deferred)) == {0, 1}
+    assert statsd.values("poller.delay", **deferred)
+    assert statsd.values("poller.polls", poller="assets", result="succeeded")
+
+
 def test_each_partition_starts_dag_run_with_its_key(airflow, hub):
     run_id = airflow.trigger_dag("streamsets_archive_sites")
     wait_for(lambda: airflow.dag_run_state("streamsets_archive_sites", run_id) == "success", "the tasks to end", 120)
@@ -218,7 +283,7 @@ def test_runs_missed_by_killed_triggerer_are_reported_once(airflow, hub):
     assert reported(airflow, "orders") == Counter({("Orders to warehouse", active): 1})
 
 
-def test_watchers_survive_outage(airflow, hub):
+def test_watchers_survive_outage(airflow, hub, statsd):
     before = reported(airflow, "quick")
     run_count = int(hub.start_job("Quick check")["runCount"])
     hub.pause()
@@ -227,6 +292,9 @@ def test_watchers_survive_outage(airflow, hub):
     hub.wait_for_status("Quick check", "INACTIVE")
     expected = before + Counter({("Quick check", run_count): 1})
     wait_for(lambda: reported(airflow, "quick") == expected, "the run to be reported", 180)
+    outages = statsd.values("poller.outage_duration", poller="assets")
+    assert max(outages) > 5
+    assert outages[-1] == 0
     log = (airflow.home / "triggerer.log").read_text()
     assert log.count("retrying at the next poll") <= 2 * 2
     assert "Control Hub responds again" in log

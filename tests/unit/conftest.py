@@ -8,6 +8,7 @@ import pytest
 import requests_mock
 
 from airflow_provider_streamsets.links.job import CONNECTION_XCOM_KEY, ControlHubRunLink
+from tests.unit.fakes.recorded_stats import RecordedStats
 from tests.unit.fakes.single_job_hub import COUNTERS, HUB
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzIjoic2VjcmV0IiwibyI6Im9yZyJ9."
@@ -83,6 +84,14 @@ def context(make_context: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def task_log(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """What was logged: Airflow 3 prints it, Airflow 2 uses the standard library's logging."""
     return lambda: caplog.text + capsys.readouterr().out
+
+
+@pytest.fixture
+def stats(monkeypatch: pytest.MonkeyPatch) -> RecordedStats:
+    """Records the metrics that tasks emit."""
+    recorded = RecordedStats()
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", recorded)
+    return recorded
 
 
 @pytest.fixture

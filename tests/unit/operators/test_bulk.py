@@ -190,6 +190,15 @@ def test_stopped_runs_fail_unless_accepted(http, run, deferrable):
 
 
 @MODES
+def test_metrics_of_each_run_are_emitted(http, run, stats, deferrable):
+    hub = MultiJobHub(http, a=[None], b=[None])
+    hub.after_start = {"a": [succeeded()], "b": [succeeded()]}
+    run(ControlHubStartJobsOperator, **WAIT, deferrable=deferrable, metrics_timeout=0)
+    tags = {"operator": "ControlHubStartJobsOperator", "outcome": "SUCCEEDED"}
+    assert len(stats.values("streamsets.run.duration", **tags)) == 2
+
+
+@MODES
 @pytest.mark.parametrize(("on_timeout", "stopped"), [("stop", [["b"]]), ("leave", [])])
 def test_timeout_applies_on_timeout_to_unfinished_runs(http, run, clock, deferrable, on_timeout, stopped):
     hub = MultiJobHub(http, a=[None], b=[None])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -17,6 +19,7 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
+from tests.documentation import DOCS
 from tests.unit.fakes.single_job_hub import (
     HUB,
     JOB_ID,
@@ -479,3 +482,32 @@ def test_kill_before_start_starts_nothing(http, context):
     with pytest.raises(Exception, match="was killed before it started"):
         task.execute(context)
     assert hub.started_with == []
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome", "error"), [(succeeded, "SUCCEEDED", None), (failed, "FAILED", ControlHubRunFailedError)]
+)
+def test_metrics_of_ended_run_are_emitted(http, context, sleep_calls, stats, end, outcome, error):
+    SingleJobHub(http, latest=None, script=[end(1)], counts=counts_json(1))
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        operator(metrics_timeout=0).execute(context)
+    tags = {"dag_id": "dag", "task_id": "task", "operator": "ControlHubRunJobOperator", "outcome": outcome}
+    assert [entry for entry in stats.emitted if entry[0].startswith("streamsets.")] == [
+        ("streamsets.run.duration", 60.0, tags),
+        ("streamsets.run.records_in", 100, tags),
+        ("streamsets.run.records_out", 90, tags),
+        ("streamsets.run.records_error", 7, tags),
+    ]
+
+
+def test_emitted_metrics_are_documented(http, context, sleep_calls, stats):
+    SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    operator(metrics_timeout=0).execute(context)
+    page = (DOCS / "reference/metrics.md").read_text("utf-8")
+    assert stats.names() <= set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE))
+
+
+def test_run_that_is_left_active_emits_no_metrics(http, context, stats):
+    SingleJobHub(http, latest=None)
+    operator(wait_for_completion=False).execute(context)
+    assert not [name for name in stats.names() if name.startswith("streamsets.")]

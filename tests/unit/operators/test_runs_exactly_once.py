@@ -926,16 +926,13 @@ def test_changed_job_id_stops_run_of_previous_job(hub, http, tries):
     assert hub.calls == ["start", "stop"]
 
 
-def test_resume_decisions_are_counted_in_stats(hub, clock, tries, monkeypatch):
-    counted: list[str] = []
-    monkeypatch.setattr(
-        "airflow.providers.common.compat.sdk.Stats.incr", lambda name, tags: counted.append((name, tags["operator"]))
-    )
+def test_resume_decisions_are_counted_in_stats(hub, clock, tries, stats):
     hub.run_duration = 100
     hub.on_start = [lost_after(tries)]
     tries.lost(deferrable=False)
     tries.run(deferrable=False)
     tries.run(deferrable=False)
+    counted = [(name, tags["operator"]) for name, _, tags in stats.emitted if name.startswith("resumable_job.")]
     assert counted == [
         (f"resumable_job.{decision}", "ControlHubRunJobOperator")
         for decision in (
@@ -946,6 +943,22 @@ def test_resume_decisions_are_counted_in_stats(hub, clock, tries, monkeypatch):
             "already_succeeded",
         )
     ]
+
+
+@MODES
+def test_duration_of_own_run_is_emitted_once(hub, tries, stats, deferrable):
+    hub.run_duration = 100
+    tries.run(deferrable=deferrable)
+    (duration,) = stats.values("streamsets.run.duration", outcome="SUCCEEDED")
+    assert duration >= 100
+
+
+@MODES
+def test_run_of_other_caller_emits_no_metrics(hub, tries, stats, deferrable):
+    hub.start(OTHER_USER)
+    hub.run_duration = 100
+    tries.run(deferrable=deferrable, if_running="join")
+    assert not stats.values("streamsets.run.duration")
 
 
 # Tries that end without a saved state, and runs that are not what they seem
