@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
+from urllib3 import encode_multipart_formdata
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_streamsets import __version__
@@ -92,12 +93,34 @@ class _Request:
         """Return the body and its headers, rebuilt for each attempt."""
         if self.file is None:
             return self.data, {}
-        from requests_toolbelt import MultipartEncoder
+        form = _FileForm(self.file)
+        return form, {"Content-Type": form.content_type}
 
-        self.file.seek(0)
-        # Streams the file, so that an archive of hundreds of MB is never held in memory.
-        encoder = MultipartEncoder({"file": ("file", self.file, "application/octet-stream")})
-        return encoder, {"Content-Type": encoder.content_type}
+
+class _FileForm:
+    """
+    A form with a file as its part ``file``. Is sent in chunks, so that a large archive is never held in memory.
+
+    :param file: seekable file
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        file.seek(0)
+        self._size: int = requests.utils.super_len(file)  # type: ignore[no-untyped-call]
+        empty_form, self.content_type = encode_multipart_formdata({"file": ("file", b"", "application/octet-stream")})
+        self._end = f"\r\n--{self.content_type.partition('boundary=')[2]}--\r\n".encode()
+        self._start = empty_form.removesuffix(self._end)
+
+    def __len__(self) -> int:
+        return len(self._start) + self._size + len(self._end)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        yield self._start
+        while chunk := self._file.read(_CHUNK_SIZE):
+            yield chunk
+        yield self._end
 
 
 class Transport:

@@ -178,7 +178,7 @@ class JobCatalogHub:
         return ARCHIVE
 
     def _import(self, request: Any, _: Any) -> list[dict[str, Any]]:
-        body = request.body.read()
+        body = b"".join(request.body)
         self.imported.append((_query(request), body))
         return [
             {

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import threading
 import urllib.parse
@@ -476,7 +477,7 @@ def test_undelivered_import_resends_whole_archive(http, client, end):
 
     def answer(request, context):
         # The connection can be lost, and the request be refused, when a part of the archive is sent already.
-        bodies.append(request.body.read(100 if len(bodies) < 2 else -1))
+        bodies.append(b"".join(itertools.islice(request.body, 1 if len(bodies) < 2 else None)))
         if len(bodies) == 3:
             return [imported_json()]
         if "exc" in end:
@@ -486,7 +487,7 @@ def test_undelivered_import_resends_whole_archive(http, client, end):
 
     http.post(IMPORT, json=answer)
     assert client.archives.import_jobs(io.BytesIO(ARCHIVE))[0].job_id == JOB_ID
-    assert [len(body) for body in bodies[:2]] == [100, 100]
+    assert all(body and len(body) < len(bodies[2]) for body in bodies[:2])
     assert ARCHIVE in bodies[2]
 
 
@@ -508,7 +509,7 @@ def test_redirected_import_resends_whole_archive(http, client):
     bodies = []
 
     def answer(request, context):
-        bodies.append(request.body.read())
+        bodies.append(b"".join(request.body))
         return [imported_json()]
 
     http.post(IMPORT, status_code=308, headers={"Location": f"{SIBLING}/elsewhere"})
