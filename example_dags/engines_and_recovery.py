@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.operators.engines import (
     ControlHubBalanceEnginesOperator,
     ControlHubBalanceJobsOperator,
@@ -54,4 +55,13 @@ with DAG("streamsets_balance", schedule=None, catchup=False, tags=["streamsets"]
     balance_jobs = ControlHubBalanceJobsOperator(task_id="balance_jobs", job_tag="fleet", skip_inactive=True)
     balance_engines = ControlHubBalanceEnginesOperator(task_id="balance_engines", engine_labels=["all"])
     # [END howto_balance]
-    synchronize >> balance_jobs >> balance_engines
+
+    # [START howto_hook]
+    @task
+    def silent_engines() -> list[str]:
+        """Call the REST API with the hook: return the URLs of the engines that do not respond."""
+        client = ControlHubHook("streamsets_default").get_conn()
+        return [engine.url for engine in client.engines.list() if not engine.is_responding]
+
+    # [END howto_hook]
+    synchronize >> balance_jobs >> balance_engines >> silent_engines()

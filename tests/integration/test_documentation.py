@@ -38,6 +38,7 @@ from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, FaultR
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.documentation import (
     CONTRIBUTING,
     DOCS,
@@ -288,12 +289,37 @@ def test_sandbox_faults_are_documented():
     assert documented == {fault: set(rule.model_fields) - common for fault, rule in FAULT_TYPES.items()}
 
 
-@pytest.mark.parametrize("kind", ["operators", "sensors"])
-def test_classes_are_documented(kind):
-    (entry,) = get_provider_info()[kind]
-    for module in map(importlib.import_module, entry["python-modules"]):
-        for name, value in vars(module).items():
-            if re.fullmatch(r"ControlHub\w+(Operator|Sensor)", name) and value.__module__ == module.__name__:
-                assert f"`{name}`" in README.read_text("utf-8")
-                reference = (DOCS / f"reference/{kind}.rst").read_text("utf-8")
-                assert f".. autoapiclass:: {module.__name__}.{name}\n" in reference
+def classes_in_dags():
+    """Return the import paths of the classes that DAG authors use, each with the page of its reference."""
+    pages = {"operators": "operators.rst", "sensors": "sensors.rst", "hooks": "client.rst"}
+    found = {
+        f"{module.__name__}.{name}": page
+        for kind, page in pages.items()
+        for entry in get_provider_info()[kind]
+        for module in map(importlib.import_module, entry["python-modules"])
+        for name, value in vars(module).items()
+        if re.fullmatch(r"ControlHub\w+(Operator|Sensor|Hook)", name) and value.__module__ == module.__name__
+    }
+    return {**found, f"{ControlHubJobRunEventTrigger.__module__}.ControlHubJobRunEventTrigger": "assets.rst"}
+
+
+def snippet(options):
+    """Return what a directive includes from an example."""
+    path, start, end = re.search(
+        r"example_dags/(\w+\.py)\n.*:start-after: (.*?)\n.*:end-before: (.*?)\n", options, re.DOTALL
+    ).groups()
+    text = (EXAMPLES / path).read_text("utf-8")
+    assert text.count(start) == text.count(end) == 1, path
+    return text.partition(start)[2].partition(end)[0]
+
+
+@pytest.mark.parametrize(("path", "page"), classes_in_dags().items())
+def test_class_is_documented_with_example(path, page):
+    name = path.rpartition(".")[2]
+    assert f"`{name}`" in README.read_text("utf-8")
+    before, directive, _ = (DOCS / "reference" / page).read_text("utf-8").partition(f".. autoapiclass:: {path}\n")
+    assert directive
+    # Examples above the class, in its section. All of them run in the system tests.
+    section_before = re.split(r"^(?:-{3,}|={3,})$", before, flags=re.MULTILINE)[-1]
+    examples = "".join(map(snippet, section_before.split(".. literalinclude:: ")[1:]))
+    assert re.search(rf"\b{name}(\.partial)?\(", examples), f"no example of {name} in {page}"

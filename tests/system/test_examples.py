@@ -131,7 +131,9 @@ def test_metrics_and_history_are_read(finished_runs):
 
 
 def test_balancing_moves_job_to_other_engine(finished_runs, sandbox):
-    assert len(finished_runs["streamsets_balance"].result("balance_jobs")) == 2
+    finished = finished_runs["streamsets_balance"]
+    assert len(finished.result("balance_jobs")) == 2
+    assert finished.result("silent_engines") == []
     engines = sandbox.call("GET", "/jobrunner/rest/v1/sdcs").json()
     (before,) = (engine["id"] for engine in engines if "sdc-prod" in engine["httpUrl"])
     jobs = [
