@@ -25,6 +25,8 @@ EXAMPLES = (
     "streamsets_wait_without_worker",
     "streamsets_weekly_full_reload",
 )
+# Waits for a person, see `test_dags.py`.
+APPROVAL_EXAMPLE = "streamsets_approved_run"
 # Timeout in seconds for a machine under load.
 TIMEOUT = 240.0
 

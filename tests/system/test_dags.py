@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_streamsets.connection_form import CONN_FIELDS
 from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from dev.local_airflow import LocalAirflow, wait_until
-from tests.system.examples import TIMEOUT, wait_for_end
+from tests.system.examples import APPROVAL_EXAMPLE, TIMEOUT, wait_for_end
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -213,3 +213,16 @@ def test_button_tests_stored_connection(airflow, hub):
     unknown = airflow.api("POST", "/connections/test", {**body, "extra": '{"project_id": "p"}'})
     assert unknown["status"] is False
     assert "the credential has no access to a project with the ID 'p'" in unknown["message"]
+
+
+@pytest.mark.parametrize(("response", "state", "runs"), [("Reject", "skipped", []), ("Approve", "success", [1])])
+def test_run_starts_only_after_approval(airflow, sandbox, response, state, runs):
+    run_id = airflow.trigger_dag(APPROVAL_EXAMPLE)
+    wait_for_state(airflow, APPROVAL_EXAMPLE, run_id, "approve", "awaiting_input")
+    assert sandbox.starts("Approved check") == []
+    path = f"/dags/{APPROVAL_EXAMPLE}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+    assert airflow.api("GET", path)["subject"].startswith("Run 'Approved check' for 20")
+    airflow.api("PATCH", path, {"chosen_options": [response]})
+    assert wait_for_end(airflow, APPROVAL_EXAMPLE, run_id) == "success"
+    assert airflow.task_state(APPROVAL_EXAMPLE, run_id, "run_check") == state
+    assert [start["run_count"] for start in sandbox.starts("Approved check")] == runs
