@@ -5,6 +5,7 @@ VENV := .venv
 VENV_2 := .venv-airflow-2
 VENV_DOCS := .venv-docs
 VENV_DIST := .venv-dist
+VENV_ECOSYSTEM := .venv-ecosystem
 SDKS := 4.3.0 5.2.1 6.3.0 6.6.2 7.0.2
 VENVS_SDK := $(SDKS:%=.venv-sdk-%)
 UV_VERSION := 0.13.9
@@ -48,6 +49,11 @@ $(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
 	$(UV) pip install --quiet --python .venv-sdk-$*/bin/python -r $<
 	@touch $@
 
+$(VENV_ECOSYSTEM)/.installed: requirements/ecosystem.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_ECOSYSTEM)
+	$(UV) pip install --quiet --compile-bytecode --python $(VENV_ECOSYSTEM)/bin/python -r $<
+	@touch $@
+
 .PHONY: venv
 venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development tools
 
@@ -56,6 +62,7 @@ requirements: $(UV)  ## Recompile the pinned requirement files
 	$(COMPILE) --extra openlineage --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
 	$(COMPILE) --exclude-newer 2026-04-15 setup.cfg requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) setup.cfg requirements/ecosystem.in -c requirements/airflow-3.3.txt -o requirements/ecosystem.txt
 	for version in $(SDKS); do echo streamsets==$$version | $(COMPILE) - -o requirements/sdk-$$version.txt || exit 1; done
 
 .PHONY: lint
@@ -76,7 +83,7 @@ format: venv  ## Format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: test-fast test-sdks test-airflow-2 test-system test-ui  ## Run all tests
+test: test-fast test-sdks test-ecosystem test-airflow-2 test-system test-ui  ## Run all tests
 
 # Slow files with few tests run first, so that all workers finish at the same time. Some tests wait: three workers keep
 # two cores busy.
@@ -99,6 +106,10 @@ test-system: venv  ## Run the system tests on a real Airflow
 .PHONY: test-sdks
 test-sdks: venv $(VENVS_SDK:%=%/.installed)  ## Run the operations of the SDK guide with five versions of the official SDK
 	$(BIN)/python -m pytest -q tests/sdks
+
+.PHONY: test-ecosystem
+test-ecosystem: venv $(VENV_ECOSYSTEM)/.installed  ## Run the DAGs of the pages about YAML and agents with the other tools
+	$(BIN)/python -m pytest -q tests/ecosystem
 
 # Skipped without Debian's package chromium.
 .PHONY: test-ui
@@ -169,4 +180,4 @@ dist: venv  ## Build wheel and sdist into dist/, check them, and run the demo wi
 
 .PHONY: clean
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENV_DIST) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENV_DIST) $(VENV_ECOSYSTEM) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

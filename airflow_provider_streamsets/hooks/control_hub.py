@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.connection_form import CONNECTION_TYPE, HOOK_NAME, form_widgets, ui_field_behaviour
+from airflow_provider_streamsets.control_hub import tracking
 from airflow_provider_streamsets.control_hub._messages import join_truncated
-from airflow_provider_streamsets.control_hub.errors import ControlHubError
+from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient
+
+# Seconds to read the report of an ended run.
+_REPORT_TIMEOUT = 60.0
 
 
 class ControlHubHook(BaseHook):
@@ -31,6 +37,8 @@ class ControlHubHook(BaseHook):
 
         client = ControlHubHook("streamsets_default").get_conn()
         job = client.jobs.find_by_name("Orders to warehouse")
+
+    Its own methods change nothing and return JSON values or text, as agents need them.
 
     :param control_hub_conn_id: id of the connection
     """
@@ -78,6 +86,55 @@ class ControlHubHook(BaseHook):
         :raises ControlHubAuthenticationError: if Credential ID or Token are missing or malformed
         """
         return self._client
+
+    def list_jobs(
+        self,
+        name_starts_with: str | None = None,
+        tag: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """
+        Return jobs with the status, color and number of their latest runs.
+
+        :param name_starts_with: only jobs whose names start with this
+        :param tag: only jobs with this tag, which must be complete, such as nightly/orders
+        :param status: only jobs with this status: INACTIVE, ACTIVATING, ACTIVE, DEACTIVATING, ACTIVATION_ERROR or
+            INACTIVE_ERROR
+        :param limit: maximum number of jobs
+        """
+        jobs = self.get_conn().jobs.list(name_starts_with=name_starts_with, tag=tag, status=status)
+        return [job.summary() for job in islice(jobs, limit)]
+
+    def list_runs(self, job_name: str, limit: int = 10) -> list[dict[str, Any]]:
+        """
+        Return the runs of a job, newest first, with their status, error message and record counts.
+
+        :param job_name: exact name of the job
+        :param limit: maximum number of runs
+        """
+        job = self.get_conn().jobs.find_by_name(job_name)
+        return [tracking.run_record(job.name, run) for run in self.get_conn().runs.history(job.job_id, limit)]
+
+    def explain_run(self, job_name: str, run_count: int | None = None) -> str:
+        """
+        Return a report of a run: its outcome, error message, engines, warnings, record counts and last events.
+
+        :param job_name: exact name of the job
+        :param run_count: number of the run; by default the latest one
+        """
+        client = self.get_conn()
+        job = client.jobs.find_by_name(job_name)
+        run = job.current_run if run_count is None else client.runs.get(job.job_id, run_count)
+        if run is None:
+            raise ControlHubNotFoundError(
+                f"Job {job.label} has {'never run' if run_count is None else f'no run {run_count}'}."
+            )
+        if not run.has_ended:
+            report = tracking.RunReport.from_active_run(job_id=job.job_id, job_name=job.name, run=run)
+        else:
+            report = replace(client.runs.wait(run, timeout=_REPORT_TIMEOUT, metrics_timeout=0), job_name=job.name)
+        return report.details(tracking.fetch_names(client, report))
 
     def test_connection(self) -> tuple[bool, str]:
         """

@@ -11,11 +11,12 @@ from airflow_provider_streamsets.control_hub import (
     ControlHubAuthenticationError,
     ControlHubClient,
     ControlHubConfigurationError,
+    ControlHubNotFoundError,
 )
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from tests.unit.conftest import TOKEN
-from tests.unit.fakes.single_job_hub import HUB
+from tests.unit.fakes.single_job_hub import HUB, JOB_NAME, SingleJobHub, event_json, failed, run_json, succeeded
 
 ME = {"principalId": "me@org", "principalName": "Airflow", "organizationId": "org", "organizationName": "Example org"}
 
@@ -336,3 +337,32 @@ def test_connection_test_does_not_retry(connection):
     assert not ok
     assert "503" in message
     assert len(http.request_history) == 1
+
+
+def test_lists_runs_newest_first(http, connection):
+    hub = SingleJobHub(http, latest=failed(4))
+    hub.history = [failed(4), succeeded(3)]
+    runs = ControlHubHook().list_runs(JOB_NAME, limit=5)
+    assert [(run["run_count"], run["outcome"]) for run in runs] == [(4, "FAILED"), (3, None)]
+    assert json.loads(json.dumps(runs)) == runs
+
+
+def test_explains_latest_run(http, connection):
+    SingleJobHub(http, latest=failed(4), events=[event_json(60, "INACTIVE", "Job failed")])
+    report = ControlHubHook().explain_run(JOB_NAME)
+    assert report.startswith("Run 4 failed: JDBC_00 - Cannot connect")
+    assert "Job failed" in report
+
+
+def test_explains_earlier_and_active_runs(http, connection):
+    hub = SingleJobHub(http, latest=run_json(4))
+    hub.history = [run_json(4), failed(3)]
+    assert ControlHubHook().explain_run(JOB_NAME).startswith("Run 4 is active")
+    assert ControlHubHook().explain_run(JOB_NAME, 3).startswith("Run 3 failed")
+
+
+@pytest.mark.parametrize(("run_count", "message"), [(None, "has never run"), (7, "has no run 7")])
+def test_explaining_missing_run_raises(http, connection, run_count, message):
+    SingleJobHub(http)
+    with pytest.raises(ControlHubNotFoundError, match=message):
+        ControlHubHook().explain_run(JOB_NAME, run_count)
