@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -215,6 +216,24 @@ def test_commands_exist():
                 assert create_parser().parse_args(list(own)), line
     for module in re.findall(r"`python -m ([\w.]+)", text_of_pages()):
         assert importlib.util.find_spec(module), module
+
+
+def test_dependencies_are_documented_with_their_licenses():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = f"{setup['options']['install_requires']}\n{setup['options.extras_require']['sandbox']}"
+    rows = re.findall(r"^\| (`.*?`) \| ([^|]+) \|", section(CONTRIBUTING, "Dependencies"), re.MULTILINE)
+    licenses = {
+        name.strip("`"): license_name
+        for names, license_names in rows
+        for name, license_name in zip(names.split(", "), license_names.split(", "), strict=True)
+    }
+    assert set(licenses) == set(re.findall(r"^([\w.-]+)", required, re.MULTILINE))
+    assert set(licenses.values()) <= {"Apache", "BSD", "MIT"}
+    for name, license_name in licenses.items():
+        fields = importlib.metadata.metadata(name)
+        named = [fields.get("License-Expression"), fields.get("License"), *fields.get_all("Classifier", [])]
+        assert any(license_name in value for value in named if value), name
 
 
 def test_every_block_is_run_or_checked():
