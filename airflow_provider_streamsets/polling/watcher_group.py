@@ -7,7 +7,6 @@ import logging
 import math
 import weakref
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,11 +17,9 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubConfigurationError,
     ControlHubError,
     ControlHubRunLostError,
-    ControlHubUnavailableError,
     ControlHubUnexpectedResponseError,
-    is_server_error,
 )
-from airflow_provider_streamsets.control_hub.tracking.run import RunTracker
+from airflow_provider_streamsets.control_hub.tracking.finished_run import FinishedRunReader
 from airflow_provider_streamsets.polling.connections import connection_settings, spawn
 from airflow_provider_streamsets.polling.schedule import Backoff
 from airflow_provider_streamsets.polling.sender import RequestSender
@@ -320,20 +317,28 @@ class _ReportLoader:
         self._sender = sender
         self._interval = interval
         self._run = run
-        self._latest = latest
-        self._job_name = job_name
-        self._tracker: RunTracker | None = None
+        # The sender keeps its client when the credential is replaced.
+        self._reader = FinishedRunReader(
+            sender.client,
+            latest,
+            job_id=run.job_id,
+            run_count=run.run_count,
+            job_name=job_name,
+            metrics_timeout=run.metrics_timeout,
+            now=sender.now,
+            log=log,
+            outage=sender.outage,
+        )
         self._has_failed = False
 
     async def load(self) -> RunReport | None:
         while True:
             delay = self._interval
             try:
-                report = await self._sender.run_query(self._poll)
+                report = await self._sender.run_query(self._reader.poll)
                 if report is not None:
                     return report
-                if self._tracker is not None:
-                    delay = self._tracker.next_delay(delay)
+                delay = self._reader.next_delay(delay)
             except ControlHubRunLostError as error:
                 log.warning("%s It gets no asset event.", error)
                 return None
@@ -342,40 +347,6 @@ class _ReportLoader:
             except Exception as error:  # noqa: BLE001 - a finished run must not be lost
                 self._log_failure(error, with_traceback=True)
             await asyncio.sleep(delay)
-
-    def _poll(self) -> RunReport | None:
-        run = self._run
-        if self._tracker is None:
-            self._job_name = self._job_name or self._fetch_name()
-            self._tracker = RunTracker(
-                self._sender.client,
-                run.job_id,
-                run.run_count,
-                job_name=self._job_name,
-                metrics_timeout=run.metrics_timeout,
-                now=self._sender.now,
-                log=log,
-                outage=self._sender.outage,
-            )
-            self._tracker.observe(self._latest)
-        report = self._tracker.resolve()
-        if self._tracker.replaced is not None:
-            # The replacement run gets a report of its own.
-            raise ControlHubRunLostError(
-                f"Run {run.run_count} of job {run.job_id} was replaced by run {self._tracker.run_count}, because the "
-                "job was upgraded while it was active."
-            )
-        return None if report is None else replace(report, job_name=self._job_name)
-
-    def _fetch_name(self) -> str:
-        try:
-            return self._sender.client.jobs.get(self._run.job_id).name
-        except ControlHubError as error:
-            if isinstance(error, ControlHubUnavailableError) or is_server_error(error):
-                self._sender.outage.failed(error)
-                raise
-            log.info("Could not read the name of job %s; reporting its runs without it: %s", self._run.job_id, error)
-            return ""
 
     def _log_failure(self, error: Exception, *, with_traceback: bool = False) -> None:
         if not self._has_failed:
