@@ -63,6 +63,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": _EXPERT_TEXT,
     },
+    "webhook_token": {
+        "label": "Webhook token",
+        "description": "Token of at least 32 characters with which Control Hub's subscriptions push events to Airflow",
+        "schema": {**_EXPERT_TEXT, "format": "password"},
+    },
 }
 """The extra fields, those that few connections need last: Airflow 3.2 and later show them in a section of their own."""
 
@@ -99,7 +104,7 @@ def form_metadata() -> dict[str, Any]:
 
 def form_widgets() -> dict[str, Any]:
     """Return the fields as the form widgets of Airflow 2.11 to 3.1."""
-    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from flask_babel import lazy_gettext
     from wtforms import StringField
 
@@ -107,8 +112,11 @@ def form_widgets() -> dict[str, Any]:
         # These forms have no sections.
         return f"Expert: {field['description']}" if "section" in field["schema"] else str(field["description"])
 
+    def widget(field: dict[str, Any]) -> Any:
+        return BS3PasswordFieldWidget() if field["schema"].get("format") == "password" else BS3TextFieldWidget()
+
     return {
-        name: StringField(lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=description(field))
+        name: StringField(lazy_gettext(field["label"]), widget=widget(field), description=description(field))
         for name, field in CONN_FIELDS.items()
     }
 

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_CREDENTIAL_GRACE_PERIOD = 300.0
+# Printable ASCII characters, which every HTTP client can send in a header.
+_WEBHOOK_TOKEN = re.compile("[!-~]{32,}")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -47,10 +50,12 @@ class ConnectionSettings(ClientConfig):
     :param conn_id: id of the connection, for messages; empty if they must not name it
     :param credential_grace_period: seconds for which a rejected credential that was accepted before is retried until
         the rejection is confirmed
+    :param webhook_token: token of the calls with which Control Hub pushes events; None refuses all calls
     """
 
     conn_id: str
     credential_grace_period: float = DEFAULT_CREDENTIAL_GRACE_PERIOD
+    webhook_token: str | None = None
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: Any, *, show_id: bool = True) -> ConnectionSettings:
@@ -80,6 +85,7 @@ class ConnectionSettings(ClientConfig):
                 credential_grace_period=_seconds(extra, "credential_grace_period", DEFAULT_CREDENTIAL_GRACE_PERIOD),
                 gateway_timeout=_seconds(extra, "gateway_timeout", DEFAULT_GATEWAY_TIMEOUT),
                 progress_interval=_progress_interval(),
+                webhook_token=_webhook_token(extra),
                 credential_name=f"The credential of connection '{conn_id}'" if conn_id else "The credential",
             )
         except ControlHubConfigurationError as error:
@@ -92,8 +98,8 @@ class ConnectionSettings(ClientConfig):
 
     @property
     def sharing_key(self) -> str:
-        """Hash of all fields, with only the organization of the credential. Waits with equal keys share a poller."""
-        return replace(self, credential_id="", token=self.organization_or_none or "").fingerprint
+        """Hash of all fields, with only the organization of the secrets. Waits with equal keys share a poller."""
+        return replace(self, credential_id="", token=self.organization_or_none or "", webhook_token=None).fingerprint
 
     def client(self, *, on_unauthorized: OnUnauthorized | None = None, **options: Any) -> ControlHubClient:
         """
@@ -184,6 +190,16 @@ def _string(extra: Mapping[str, Any], name: str) -> str | None:
     if isinstance(value, str):
         return value.strip()
     raise ControlHubConfigurationError(f"'{name}' must be a string, got {type(value).__name__}.")
+
+
+def _webhook_token(extra: Mapping[str, Any]) -> str | None:
+    token = _string(extra, "webhook_token")
+    if token is not None and _WEBHOOK_TOKEN.fullmatch(token) is None:
+        raise ControlHubConfigurationError(
+            "'webhook_token' must have at least 32 characters, all of them ASCII and without white space, such as the "
+            "output of 'openssl rand -hex 32'."
+        )
+    return token
 
 
 def _verify(value: Any) -> bool | str:

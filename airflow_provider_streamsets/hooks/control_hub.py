@@ -30,8 +30,9 @@ class ControlHubHook(BaseHook):
     token's organization), its login the Credential ID, and its password the Token. The extra can hold ``project_id``,
     ``login_url``, ``verify`` (true, false or the path of a CA file), ``timeout`` (seconds, or two numbers for the
     connection and for the response), ``proxies``, ``job_link``, ``bulk_size`` (maximum jobs per request),
-    ``credential_grace_period`` (seconds for which a rejected credential that worked before is retried; default 300) and
-    ``gateway_timeout`` (minimum seconds before a start is sent again after its response was lost; default 120).
+    ``credential_grace_period`` (seconds for which a rejected credential that worked before is retried; default 300),
+    ``gateway_timeout`` (minimum seconds before a start is sent again after its response was lost; default 120) and
+    ``webhook_token`` (token of the subscriptions that push events).
 
     .. code-block:: python
 

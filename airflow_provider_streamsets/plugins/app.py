@@ -2,20 +2,17 @@
 The API of the pages, and their files.
 
 Each request is checked with Airflow's own permissions: data of a task with those to read its DAG, task instances and
-XComs; changes with those to edit the DAG and its task instances.
+XComs; changes with those to edit the DAG and its task instances. Only the calls of Control Hub's subscriptions have a
+token of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -30,15 +27,14 @@ from airflow_provider_streamsets import task_runs
 from airflow_provider_streamsets.compat import dag_details
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubConfigurationError, ControlHubError
 from airflow_provider_streamsets.control_hub.models import StatusSnapshot
+from airflow_provider_streamsets.plugins import events
 from airflow_provider_streamsets.plugins.hub_reader import HubReader
 from airflow_provider_streamsets.plugins.rows import FILTER_STATES, detailed_row, live_row, stored_row, stored_state
 from airflow_provider_streamsets.plugins.sources import Sources
+from airflow_provider_streamsets.plugins.threads import BoundedThreads
 from airflow_provider_streamsets.task_runs import TaskKey, TaskRuns
 
 log = logging.getLogger(__name__)
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 _STATIC = Path(__file__).parent / "static"
 _POLICY = (
@@ -49,9 +45,8 @@ _ACTION_HEADER = "X-Streamsets-Action"
 MAX_ROWS = 500
 """Maximum number of runs of a response."""
 _MAX_MAP_INDEX = 10**6
-# Airflow serves the heartbeats of tasks with the same process: a slow Control Hub must not occupy its threads.
-_executor = ThreadPoolExecutor(8, thread_name_prefix="streamsets-pages")
-_pending = threading.BoundedSemaphore(64)
+_threads = BoundedThreads(8, 64, "streamsets-pages")
+_in_thread = _threads.run
 _READ_ENTITIES = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 _EDIT_ENTITIES = (None, DagAccessEntity.TASK_INSTANCE)
 
@@ -64,6 +59,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="StreamSets", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_add_headers)
     app.include_router(_router)
+    app.include_router(events.router)
     # Without data, so they need no permission, like Airflow's own page.
     app.get("/")(_runs_page)
     app.get("/run")(_run_page)
@@ -87,19 +83,6 @@ async def _add_headers(request: Request, call_next: Callable[[Request], Awaitabl
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-store" if path.startswith("/api/") else "no-cache"
     return response
-
-
-async def _in_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call a function in a thread of the pages."""
-    if not _pending.acquire(blocking=False):
-        raise HTTPException(503, "Too many requests are waiting for Control Hub. Try again later.")
-    context = contextvars.copy_context()
-    try:
-        return await asyncio.get_running_loop().run_in_executor(
-            _executor, lambda: context.run(function, *args, **kwargs)
-        )
-    finally:
-        _pending.release()
 
 
 def _task_key(dag_id: str, run_id: str, task_id: str, map_index: Annotated[str, Query()] = "-1") -> TaskKey:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow import settings
+from airflow.models.asset import AssetActive, AssetDagRunQueue, AssetEvent, AssetModel, DagScheduleAssetReference
 from airflow.models.base import Base
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
@@ -18,7 +19,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.db import import_all_models
 from airflow.utils.session import create_session
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 _BUNDLE = "dags"
 _ids = itertools.count(1)
@@ -31,10 +32,51 @@ def create_tables() -> None:
 
 
 def delete_rows() -> None:
-    """Delete all tasks and DAGs, and the audit log."""
+    """Delete all tasks, DAGs and assets, and the audit log."""
+    tasks = (XComModel, RenderedTaskInstanceFields, TaskInstance, DagRun)
+    assets = (AssetDagRunQueue, AssetEvent, DagScheduleAssetReference, AssetActive, AssetModel)
     with create_session() as session:
-        for table in (XComModel, RenderedTaskInstanceFields, TaskInstance, DagRun, DagModel, Log):
+        for table in (*tasks, *assets, DagModel, Log):
             session.execute(delete(table))
+
+
+def store_asset(uri: str, *, dag_id: str, name: str | None = None) -> int:
+    """
+    Store an asset and a DAG that is scheduled on it, and return the id of the asset.
+
+    :param uri: its URI
+    :param dag_id: id of the DAG
+    :param name: its name; by default the URI
+    """
+    name = name or uri
+    with create_session() as session:
+        _store_dag(session, dag_id)
+        asset = AssetModel(name=name, uri=uri, group="asset", extra={})
+        session.add_all([asset, AssetActive(name=name, uri=uri)])
+        session.flush()
+        session.add(DagScheduleAssetReference(asset_id=asset.id, dag_id=dag_id))
+        return int(asset.id)
+
+
+def store_event(asset_id: int, extra: dict[str, Any]) -> None:
+    """Store an event of an asset."""
+    with create_session() as session:
+        session.add(AssetEvent(asset_id=asset_id, extra=extra))
+
+
+def read_events(asset_id: int) -> list[dict[str, Any]]:
+    """Return the extras of the events of an asset, oldest first."""
+    query = select(AssetEvent.extra).where(AssetEvent.asset_id == asset_id).order_by(AssetEvent.id)
+    with create_session() as session:
+        return list(session.scalars(query))
+
+
+def read_queued_dags(asset_id: int) -> list[str]:
+    """Return the ids of the DAGs that wait for a DAG run because of an asset."""
+    with create_session() as session:
+        return list(
+            session.scalars(select(AssetDagRunQueue.target_dag_id).where(AssetDagRunQueue.asset_id == asset_id))
+        )
 
 
 def store_task(

@@ -538,12 +538,12 @@ def test_list_needs_permission_for_xcoms_of_dag(sources, monkeypatch):
 def test_slow_hub_leaves_threads_to_others(sources, pages, monkeypatch):
     task = store_task(job_id="job:org", run_count=1)
     for _ in range(64):
-        assert pages_app._pending.acquire(blocking=False)
+        assert pages_app._threads._calls.acquire(blocking=False)
     try:
         response = pages.get("/api/task", params=task)
         assert (response.status_code, "Try again later" in response.json()["detail"]) == (503, True)
     finally:
-        pages_app._pending.release(64)
+        pages_app._threads._calls.release(64)
     assert pages.get("/api/task", params=task).status_code == 200
 
 

@@ -186,6 +186,8 @@ def test_bulk_size_limits_jobs_per_request(monkeypatch, given, requests):
         ({"extra": {"timeout": "1,2,3"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
         ({"extra": {"timeout": "-1"}}, "'Timeout (seconds)' (extra 'timeout') must be"),
         ({"extra": {"verify": "/no.pem"}}, "'Verify TLS certificate' (extra 'verify') must be"),
+        ({"extra": {"webhook_token": "secret"}}, "'Webhook token' (extra 'webhook_token') must have at least 32"),
+        ({"extra": {"webhook_token": "secret " * 8}}, "'Webhook token' (extra 'webhook_token') must have at least 32"),
         ({"extra": {"verify": 3}}, "'Verify TLS certificate' (extra 'verify') must be"),
         ({"extra": {"proxies": "{nope"}}, "'Proxies' (extra 'proxies') must be"),
         ({"extra": {"job_link": "{hub}/{nope}"}}, "'Job link pattern' (extra 'job_link') must be"),
