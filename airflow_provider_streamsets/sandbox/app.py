@@ -30,6 +30,7 @@ from airflow_provider_streamsets.sandbox.api.routes import (
     pipelines,
     runs,
     saved_filters,
+    subscriptions,
 )
 from airflow_provider_streamsets.sandbox.backend.clock import Clock
 from airflow_provider_streamsets.sandbox.backend.control_hub import ControlHubBackend
@@ -60,6 +61,7 @@ ROUTERS = (
     metrics.router,
     pipelines.router,
     saved_filters.router,
+    subscriptions.router,
     admin.router,
     pages.router,
 )
@@ -98,8 +100,15 @@ def create_app(
 
     with clock.hold(settings.created_at):
         backend = new_backend()
-    app = FastAPI(title="Control Hub sandbox", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     context = AppContext(backend, credential or issue_credential(seed.organization.id), new_backend)
+    app = FastAPI(
+        title="Control Hub sandbox",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=context.webhooks.lifespan,
+    )
     app.state.context = context
     app.state.api_routes = []
     for router in ROUTERS:

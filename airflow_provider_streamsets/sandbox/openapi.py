@@ -209,6 +209,8 @@ _STRING_SCHEMAS: dict[str, Json] = {
     "EnginePipelineId": {"description": "The id of a job's pipeline on its engine."},
     "CommitId": {"description": "The id of a pipeline version."},
     "SavedFilterId": {"description": "The id of a saved search."},
+    "SubscriptionId": {"description": "The id of a subscription."},
+    "WebhookConfig": {"description": "A string with the configuration of a webhook as a JSON object."},
     "VersionLabel": {"description": "The label of the pipeline version, such as v2."},
     "RulesId": {"description": "The id of the rules of a pipeline."},
     "JsonObject": {"description": "A string with a JSON object, or an empty string."},

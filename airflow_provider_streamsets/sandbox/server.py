@@ -198,7 +198,7 @@ def server_config(
         ssl_keyfile=tls_key,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=1,
-        lifespan="off",
+        lifespan="on",
     )
 
 

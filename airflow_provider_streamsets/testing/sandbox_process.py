@@ -18,6 +18,7 @@ import requests
 
 START_TIMEOUT = 60.0
 REQUEST_TIMEOUT = 10.0
+STATUS_CHANGE_PAYLOAD = '{"job_id": "{{JOB_ID}}", "from_status": "{{FROM_STATUS}}", "to_status": "{{TO_STATUS}}"}'
 
 
 class SandboxError(RuntimeError):
@@ -305,6 +306,32 @@ class SandboxProcess:
     def start_job(self, name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start a job, with runtime parameters or the stored ones, and return its status."""
         return dict(_json_of(self.call("POST", f"/jobrunner/rest/v1/job/{self.job_id(name)}/start", parameters)))
+
+    def subscribe(self, uri: str, bearer_token: str, payload: str = STATUS_CHANGE_PAYLOAD) -> None:
+        """
+        Subscribe to the status changes of all jobs.
+
+        :param uri: URL that each change is posted to.
+        :param bearer_token: token for the receiver.
+        :param payload: JSON with placeholders such as ``{{JOB_ID}}``.
+        """
+        config = {
+            "uri": uri,
+            "method": "POST",
+            "contentType": "application/json",
+            "payload": payload,
+            "bearerToken": bearer_token,
+        }
+        subscription = {
+            "name": "Airflow",
+            "events": [{"eventType": "JOB_STATUS_CHANGE", "filter": ""}],
+            "externalActions": [{"eventType": "WEBHOOKV1", "config": json.dumps(config)}],
+        }
+        _json_of(self.call("PUT", "/notification/rest/v1/eventsub/createEventSub", subscription))
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """Return the calls of subscriptions: ``time``, ``subscription``, ``uri``, ``body``, ``status``, ``error``."""
+        return list(self._admin("GET", "webhooks"))
 
     def wait_for_status(self, name: str, *statuses: str, timeout: float = 60.0) -> dict[str, Any]:
         """

@@ -40,6 +40,15 @@ SAVED_FILTERS = [
         ("/pipelinestore/rest/v1/saql/pipelines/savedFilters", "PIPELINE"),
     )
 ]
+WEBHOOK = json.dumps({"uri": "http://127.0.0.1:9/events", "method": "POST"})
+SUBSCRIPTION = HUB.http.put(
+    "/notification/rest/v1/eventsub/createEventSub",
+    json={
+        "name": "Airflow",
+        "events": [{"eventType": "JOB_STATUS_CHANGE"}],
+        "externalActions": [{"eventType": "WEBHOOKV1", "config": WEBHOOK}],
+    },
+).json()["id"]
 INITIAL_BACKEND = copy.deepcopy(HUB.backend)
 DOCUMENT: dict[str, Any] = HUB.get("/sandbox/openapi.json")
 
@@ -120,6 +129,8 @@ def with_known_values(document: dict[str, Any]) -> dict[str, Any]:
         "EnginePipelineId": known_or_not(engine_pipeline_id(stream)),
         "CommitId": known_or_not(orders.seed.version.commit_id),
         "SavedFilterId": known_or_not(*SAVED_FILTERS),
+        "SubscriptionId": known_or_not(SUBSCRIPTION),
+        "WebhookConfig": {"enum": [WEBHOOK]},
         "VersionLabel": {"enum": [f"v{orders.seed.version.version}"]},
         "RulesId": {"enum": [orders.seed.pipeline.rules_id]},
         "PipelineDefinition": {"enum": [definition]},

@@ -7,6 +7,7 @@ required has an error message of its own if it is missing.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
@@ -20,6 +21,7 @@ from airflow_provider_streamsets.sandbox.api.validation import (
     RequiredString,
     String,
     Strings,
+    check_body,
     component,
     must,
     nested,
@@ -28,6 +30,7 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.jobs import ACTIONS, MAX_COPIES, SUBJECT_TYPES
 from airflow_provider_streamsets.sandbox.backend.payload import ENGINE_TYPE, parse_json
 from airflow_provider_streamsets.sandbox.backend.saved_filters import MODES
+from airflow_provider_streamsets.sandbox.backend.subscriptions import ACTION_TYPE, EVENT_TYPE, METHODS
 from airflow_provider_streamsets.sandbox.backend.templates import SUFFIXES
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES
@@ -350,6 +353,84 @@ class SavedPipelineFilter(_SavedFilter):
     type: _PipelineFilterType
 
 
+_Method = Annotated[String, must(f"one of {', '.join(METHODS)}", lambda method: method in METHODS)]
+_Url = Annotated[RequiredString, must("a URL", lambda url: re.fullmatch(r"https?://[^/?#\s]\S*", url) is not None)]
+_HeaderValue = Annotated[str, must("printable ASCII", lambda text: text.isascii() and text.isprintable())]
+_MAX_TIMEOUT = 3_600_000
+
+
+class WebhookConfig(Body):
+    """The configuration of a webhook, which actions contain as JSON in a string."""
+
+    label = "the configuration of a webhook"
+
+    uri: _Url
+    method: _Method = "GET"
+    content_type: _HeaderValue | None = None
+    payload: String | None = None
+    bearer_token: _HeaderValue | None = None
+    timeout: Annotated[int, Field(ge=1, le=_MAX_TIMEOUT), must(f"an integer from 1 to {_MAX_TIMEOUT}")] = 30_000
+    headers: dict[str, str] | None = None
+
+
+class _SubscriptionEvent(Body):
+    label = "an event"
+
+    event_type: Annotated[
+        String,
+        must(f"{EVENT_TYPE} in the sandbox", lambda kind: kind == EVENT_TYPE),
+        WithJsonSchema({"const": EVENT_TYPE}),
+    ]
+    filter: (
+        Annotated[String, must("empty in the sandbox", lambda condition: not condition), WithJsonSchema({"const": ""})]
+        | None
+    ) = None
+
+
+class _SubscriptionAction(Body):
+    label = "an action"
+
+    event_type: Annotated[
+        String,
+        must(f"{ACTION_TYPE} in the sandbox", lambda kind: kind == ACTION_TYPE),
+        WithJsonSchema({"const": ACTION_TYPE}),
+    ]
+    config: Annotated[String, component("WebhookConfig")]
+
+    @property
+    def webhook(self) -> WebhookConfig:
+        """
+        The parsed configuration.
+
+        :raises ApiError: if it is invalid.
+        """
+        try:
+            value = parse_json(self.config)
+        except ValueError:
+            raise bad_request("The configuration of a webhook must be JSON in a string.") from None
+        return check_body(WebhookConfig, value)
+
+
+class NewSubscription(Body):
+    """A subscription that calls a webhook when the status of a job changes."""
+
+    label = "a subscription"
+
+    name: RequiredString
+    description: String | None = None
+    enabled: Boolean = True
+    events: Annotated[list[Annotated[_SubscriptionEvent, nested(_SubscriptionEvent)]], Field(min_length=1)]
+    external_actions: Annotated[
+        list[Annotated[_SubscriptionAction, nested(_SubscriptionAction)]], Field(min_length=1, max_length=1)
+    ]
+
+
+class SubscriptionUpdate(NewSubscription):
+    """A subscription as returned by the API, with changes."""
+
+    id: Annotated[String, component("SubscriptionId")]
+
+
 class SeriesQuery(Body):
     """A query for a time series."""
 
@@ -435,7 +516,7 @@ class VariantChanges(Body, RootModel[Annotated[dict[str, Any], WithJsonSchema(_V
 BODIES = (
     JobIds, TemplateIds, EngineIds, PipelineIds, RuntimeParameters, NewJob, JobUpdate, BulkJobUpdate, Duplication,
     TemplateStart, Offset, Acl, ArchiveEntry, SavedJobFilter, SavedPipelineFilter, SeriesQueries, ClockChange,
-    VariantChanges,
+    VariantChanges, NewSubscription, SubscriptionUpdate,
 )  # fmt: skip
 
 

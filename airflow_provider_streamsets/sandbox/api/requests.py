@@ -20,6 +20,7 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import bad_request
 from airflow_provider_streamsets.sandbox.backend.payload import parse_json
 from airflow_provider_streamsets.sandbox.faults.rules import FaultRules
 from airflow_provider_streamsets.sandbox.openapi import ENGINE_TYPES, ORDERS
+from airflow_provider_streamsets.sandbox.webhooks import WebhookSender
 
 MAX_REQUESTS = 5000
 
@@ -53,6 +54,7 @@ class AppContext:
     :param requests: the request log.
     :param faults: the fault rules.
     :param initial_faults: the fault rules after a reset.
+    :param webhooks: calls the webhooks of subscriptions.
     :param document: the OpenAPI document; None before it is read for the first time, because it takes long to generate.
     """
 
@@ -63,12 +65,17 @@ class AppContext:
     faults: FaultRules = field(default_factory=FaultRules)
     initial_faults: FaultRules = field(default_factory=FaultRules)
     document: dict[str, Any] | None = None
+    webhooks: WebhookSender = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.webhooks = WebhookSender(lambda: self.backend)
 
     def reset(self) -> None:
         """Return to the initial state, which depends on the current time only."""
         self.backend.clock.reset()
         self.backend = self.new_backend()
         self.requests.clear()
+        self.webhooks.calls.clear()
         self.faults = self.initial_faults.copy()
 
 

@@ -12,6 +12,7 @@ from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, Unk
 from airflow_provider_streamsets.sandbox.backend.run_state import RunState
 from airflow_provider_streamsets.sandbox.backend.runs import Counts, Run
 from airflow_provider_streamsets.sandbox.backend.saved_filters import SavedFilters
+from airflow_provider_streamsets.sandbox.backend.subscriptions import Subscriptions
 from airflow_provider_streamsets.sandbox.backend.variants import Variants
 from airflow_provider_streamsets.sandbox.seed.models import EngineSeed, JobSeed, PipelineSeed, Seed, make_id
 
@@ -188,6 +189,7 @@ class Store:
         self._key = key or secrets.token_hex(16)
         self._id_counter = 0
         self._scheduler = Scheduler()
+        self.subscriptions = Subscriptions()
         self.job_filters = SavedFilters("JOBRUNNER_06")
         self.pipeline_filters = SavedFilters("PIPELINE_STORE_03")
         self._job_store = JobStore(clock.now, self._finished_at, self.user)

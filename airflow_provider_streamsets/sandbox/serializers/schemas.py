@@ -91,6 +91,10 @@ _FIELDS: dict[str, str] = {
         id:string orgId:string type:string name:string mode:string query:string creator:string createTime:int64
         lastModifiedBy:string lastModifiedOn:int64 favorite:object
     """,
+    "EventSubscriptionJson": """
+        id:string name:string description:string organization:string enabled:boolean deleted:boolean
+        events:object[] externalActions:object[]
+    """,
     "PaginationWrapperJson": "totalCount:int64 offset:int64 len:int64 data:object[]",
     "SDCJson": """
         id:string organization:string httpUrl:string version:string labels:string[] reportedLabels:string[]

@@ -10,6 +10,7 @@ from airflow_provider_streamsets.sandbox.api.requests import Backend, base_url, 
 from airflow_provider_streamsets.sandbox.api.responses import json_response
 from airflow_provider_streamsets.sandbox.api.validation import body_schemas
 from airflow_provider_streamsets.sandbox.backend.exceptions import ApiError, unsupported_endpoint
+from airflow_provider_streamsets.sandbox.backend.subscriptions import ACTION_TYPE, EVENT_TYPE
 from airflow_provider_streamsets.sandbox.openapi import (
     OBJECT,
     SERVICES,
@@ -113,8 +114,9 @@ async def read_server_info() -> Response:
 
 @router.get("/assets/i18n/en.json", **route_spec(OBJECT))
 async def read_translations() -> Response:
-    """Return the texts of the web user interface, an empty object."""
-    return json_response({})
+    """Return those texts of the web user interface that SDKs read."""
+    events, actions = {EVENT_TYPE: "Job Status Change"}, {ACTION_TYPE: "Webhook"}
+    return json_response({"notifications": {"subscriptions": {"events": events, "actions": actions}}})
 
 
 @router.get(
