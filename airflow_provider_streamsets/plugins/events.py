@@ -30,10 +30,10 @@ from sqlalchemy.orm import Session
 from airflow_provider_streamsets.assets.jobs import event_payload, job_uri
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun, submission
 from airflow_provider_streamsets.control_hub.errors import ControlHubRunLostError
-from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES
+from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, Outcome
 from airflow_provider_streamsets.control_hub.tracking.finished_run import FinishedRunReader
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
-from airflow_provider_streamsets.control_hub.tracking.run import fetch_status
+from airflow_provider_streamsets.control_hub.tracking.run import DEFAULT_METRICS_TIMEOUT, fetch_status
 from airflow_provider_streamsets.hooks import ConnectionSettings
 from airflow_provider_streamsets.hooks.control_hub import ControlHubHook
 from airflow_provider_streamsets.plugins.sources import Sources
@@ -51,9 +51,10 @@ _CONFIRM_DELAYS = (1.0, 4.0)
 _SUCCESSOR_DELAY = 120.0
 # Later calls are repetitions, or about errors that were acknowledged later. Airflow may have deleted their events.
 _MAX_AGE = timedelta(days=1)
-# Seconds between two requests for metrics, and for the complete report, which waits for them as that of a watcher does.
+# Seconds between two requests for the final metrics, and for everything else that an outage can delay.
 _POLL_INTERVAL = 1.0
 _REPORT_TIMEOUT = 60.0
+_MAX_METRICS_TIMEOUT = 300.0
 _CLOCK_TOLERANCE = timedelta(hours=1)
 # Seconds between two log lines about calls that were refused for the same connection.
 _LOG_INTERVAL = 60.0
@@ -78,11 +79,18 @@ async def receive_event(
     request: Request,
     response: Response,
     conn_id: Annotated[str, Query(max_length=250)] = ControlHubHook.default_conn_name,
+    metrics_timeout: Annotated[float, Query(ge=0, le=_MAX_METRICS_TIMEOUT)] = DEFAULT_METRICS_TIMEOUT,
+    outcomes: Annotated[tuple[Outcome, ...], Query()] = tuple(Outcome),
     authorization: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
     """
     Register an asset event for the run of a job that has ended, unless it has one.
 
+    The query parameters are those of the watcher, whose trigger is called ``ControlHubJobRunEventTrigger``.
+
+    :param conn_id: id of the Airflow connection, which has the token of the calls
+    :param metrics_timeout: maximum seconds to wait for the final metrics of the run
+    :param outcomes: outcomes to report
     :returns: the event with 201; the reason with 200 if none is due
     """
     await _authenticate(conn_id, authorization)
@@ -99,14 +107,26 @@ async def receive_event(
         if age > _MAX_AGE:
             reason = f"ended more than {_MAX_AGE.days * 24} hours ago"
         elif await _threads.run(_is_registered, asset_id, _identity(change.job_id, run), since):
+            if run is not latest:
+                raise _not_ended(latest)
             reason = "already has an event"
         else:
-            report = await _read_report(client, change.job_id, latest, run)
-            event_id = await _threads.run(_register, asset_id, report, since)
-            if event_id is not None:
+            reader = FinishedRunReader(
+                client,
+                latest,
+                job_id=change.job_id,
+                run_count=run.run_count,
+                metrics_timeout=metrics_timeout,
+                log=log,
+            )
+            report = await _read_report(reader, metrics_timeout + _REPORT_TIMEOUT)
+            if report.outcome not in outcomes:
+                reason = f"{report.ending}, which is not to be reported"
+            elif (event_id := await _threads.run(_register, asset_id, report, since)) is None:
+                reason = "already has an event"
+            else:
                 log.info("%s. Asset event %d.", report.summary, event_id)
                 return {"event_id": event_id, "job_id": change.job_id, "run_count": run.run_count}
-            reason = "already has an event"
     except ControlHubRunLostError as error:
         raise HTTPException(409, error.message) from error
     except (ControlHubError, AirflowException) as error:
@@ -188,7 +208,11 @@ async def _find_ended_run(client: ControlHubClient, job_id: str) -> tuple[JobRun
         is_previous = run.run_count == latest.run_count - 1 and run.has_ended
         if is_previous and _seconds_since_end(client, run) < _SUCCESSOR_DELAY:
             return latest, run
-    raise HTTPException(409, f"Run {latest.run_count} has not ended: it is {latest.status}.")
+    raise _not_ended(latest)
+
+
+def _not_ended(run: JobRun) -> HTTPException:
+    return HTTPException(409, f"Run {run.run_count} has not ended: it is {run.status}.")
 
 
 async def _fetch_latest(client: ControlHubClient, job_id: str) -> JobRun:
@@ -204,12 +228,11 @@ def _seconds_since_end(client: ControlHubClient, run: JobRun) -> float:
     return 0.0 if ended is None else max(now - ended.timestamp(), 0.0)
 
 
-async def _read_report(client: ControlHubClient, job_id: str, latest: JobRun, run: JobRun) -> RunReport:
-    reader = FinishedRunReader(client, latest, job_id=job_id, run_count=run.run_count, log=log)
-    deadline = time.monotonic() + _REPORT_TIMEOUT
+async def _read_report(reader: FinishedRunReader, timeout: float) -> RunReport:
+    deadline = time.monotonic() + timeout
     while (report := await _threads.run(reader.poll)) is None:
         if time.monotonic() > deadline:
-            raise ControlHubError(f"The report of run {run.run_count} was not complete in {_REPORT_TIMEOUT:g} s.")
+            raise ControlHubError(f"The report of the run was not complete in {timeout:g} s.")
         await sleep(reader.next_delay(_POLL_INTERVAL))
     return report
 

@@ -133,6 +133,29 @@ def test_call_waits_for_final_metrics(hub, api):
     assert extra["payload"]["metrics_final"] is True
 
 
+def test_call_can_do_without_final_metrics(hub, api):
+    hub.set_variants(metrics_lag=20)
+    asset_id = asset_of(hub, QUICK)
+    run = start_run(hub, QUICK, 0)
+    advance_to(hub, QUICK, "INACTIVE")
+    ended = hub.now()
+    assert post(api, run["job_id"], params={"metrics_timeout": 0}).status_code == 201
+    assert hub.now() == ended
+    (extra,) = read_events(asset_id)
+    assert extra["payload"]["outcome"] == "SUCCEEDED"
+
+
+def test_only_chosen_outcomes_are_reported(hub, api):
+    asset_id = asset_of(hub, FAILING)
+    run = start_run(hub, FAILING, 600)
+    for outcomes in (["SUCCEEDED"], ["SUCCEEDED", "STOPPED"]):
+        response = post(api, run["job_id"], params={"outcomes": outcomes})
+        assert (response.status_code, "not to be reported" in response.json()["detail"]) == (200, True)
+    assert read_events(asset_id) == []
+    assert post(api, run["job_id"], params={"outcomes": ["FAILED"]}).status_code == 201
+    assert post(api, run["job_id"], params={"outcomes": "ENDED"}).status_code == 422
+
+
 def test_repeated_calls_change_nothing(hub, api):
     asset_id = asset_of(hub, QUICK)
     run = start_run(hub, QUICK, 600)
@@ -279,7 +302,10 @@ def test_run_is_reported_although_job_was_restarted(hub, api):
     run = start_run(hub, QUICK, 0)
     advance_to(hub, QUICK, "INACTIVE")
     start_run(hub, QUICK, 0)
-    assert post(api, run["job_id"]).json()["run_count"] == run["run_count"]
+    # The clock does not advance, so that the second run stays active.
+    now = {"metrics_timeout": 0}
+    assert post(api, run["job_id"], params=now).json()["run_count"] == run["run_count"]
+    assert post(api, run["job_id"], params=now).status_code == 409
     assert [extra["payload"]["run_count"] for extra in read_events(asset_id)] == [run["run_count"]]
 
 

@@ -24,6 +24,7 @@ _SEPARATE = (
     "test_dags_test_command",
     "test_openlineage",
     "test_own_airflow",
+    "test_push",
     "test_snapshot",
     "test_watchers",
 )
