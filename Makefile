@@ -136,6 +136,10 @@ bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer with 
 bench-pages: venv  ## Measure the page of all runs with 5,000 waiting runs
 	$(BIN)/python -m tests.benchmarks.pages
 
+.PHONY: bench-push
+bench-push: venv  ## Measure how soon a DAG starts after a run, pushed and polled (about 15 minutes)
+	$(BIN)/python -m tests.benchmarks.push
+
 .PHONY: bench-imports
 bench-imports: venv  ## Measure the import cost of all operators and sensors
 	$(BIN)/python -m tests.benchmarks.import_cost

@@ -2,7 +2,8 @@
 Tasks with runs, read from Airflow's database.
 
 Airflow's REST API returns no values with a list of XComs, so the page of all runs would need a request per task. Apart
-from :mod:`airflow_provider_streamsets.compat`, this module alone depends on Airflow's tables, which are no public API.
+from :mod:`airflow_provider_streamsets.compat` and, for assets, :mod:`airflow_provider_streamsets.plugins.events`, this
+module alone depends on Airflow's tables, which are no public API.
 """
 
 from __future__ import annotations

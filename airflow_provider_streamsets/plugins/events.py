@@ -1,9 +1,9 @@
 """
 Push events: subscriptions of Control Hub report status changes of jobs, so that no watcher polls for them.
 
-A call is only a hint: Control Hub is asked for the run, and what it returns becomes the event. The event is registered
-with Airflow's asset manager, as Airflow does for its REST API and for watchers, and not through that API, because only
-one transaction can both find that an event is new and add it, and because the tokens of the API expire.
+A call is only a hint: the run is requested from Control Hub, and what it returns becomes the event. The event is
+registered with Airflow's asset manager, as Airflow does for its REST API and for watchers, and not through that API,
+because only one transaction can both find that an event is new and add it, and because the tokens of the API expire.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ _CONFIRM_DELAYS = (1.0, 4.0)
 _SUCCESSOR_DELAY = 120.0
 # Later calls are repetitions, or about errors that were acknowledged later. Airflow may have deleted their events.
 _MAX_AGE = timedelta(days=1)
-# Seconds between two requests for the final metrics, and for everything else that an outage can delay.
+# Seconds between the first requests for the final metrics; the further ones are less frequent.
 _POLL_INTERVAL = 1.0
+# Seconds for everything else that an outage can delay.
 _REPORT_TIMEOUT = 60.0
 _MAX_METRICS_TIMEOUT = 300.0
 _CLOCK_TOLERANCE = timedelta(hours=1)
@@ -229,16 +230,17 @@ def _seconds_since_end(client: ControlHubClient, run: JobRun) -> float:
 
 
 async def _read_report(reader: FinishedRunReader, timeout: float) -> RunReport:
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while (report := await _threads.run(reader.poll)) is None:
-        if time.monotonic() > deadline:
+        elapsed = time.monotonic() - began
+        if elapsed > timeout:
             raise ControlHubError(f"The report of the run was not complete in {timeout:g} s.")
-        await sleep(reader.next_delay(_POLL_INTERVAL))
+        await sleep(reader.next_delay(max(_POLL_INTERVAL, elapsed / 2)))
     return report
 
 
 def _identity(job_id: str, run: JobRun) -> tuple[Any, ...]:
-    """Return what identifies a run in the payload of an event: a job that is imported again counts its runs anew."""
+    """Return what identifies a run in an event. The runs of a job that is imported again have the same numbers."""
     start_time = run.start_time.to_iso8601_string() if run.start_time else None
     return job_id.casefold(), run.run_count, start_time
 

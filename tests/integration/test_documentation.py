@@ -35,10 +35,13 @@ from airflow_provider_streamsets.operators.archives import ControlHubExportJobsO
 from airflow_provider_streamsets.operators.jobs import ControlHubDuplicateJobOperator, ControlHubListJobsOperator
 from airflow_provider_streamsets.operators.metrics import ControlHubJobMetricsOperator, ControlHubJobRunHistoryOperator
 from airflow_provider_streamsets.operators.offsets import ControlHubGetOffsetsOperator
+from airflow_provider_streamsets.sandbox.api.bodies import NewSubscription
+from airflow_provider_streamsets.sandbox.api.validation import check_body
 from airflow_provider_streamsets.sandbox.faults.rules import FAULT_TYPES, FaultRule, parse_faults
 from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from airflow_provider_streamsets.sensors.metrics import ControlHubJobMetricSensor
 from airflow_provider_streamsets.sensors.runs import ControlHubJobRunSensor
+from airflow_provider_streamsets.testing.sandbox_process import STATUS_CHANGE_PAYLOAD
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.documentation import (
     CONTRIBUTING,
@@ -208,7 +211,7 @@ def test_commands_exist():
     for _, block in page_blocks("console"):
         for line in block.splitlines():
             command, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
-            assert command in {"airflow", "cp", "make", "pip", *scripts}, line
+            assert command in {"airflow", "cp", "curl", "make", "openssl", "pip", *scripts}, line
             for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
                 assert setup["options.extras_require"][extra]
             if [command, *arguments[:1]] == ["airflow", "streamsets"]:
@@ -264,10 +267,17 @@ def test_connections_are_connections():
 
 
 def test_results_and_fault_rules_are_valid():
-    ((_, result),) = page_blocks("json")
-    assert json.loads(result)["outcome"] == "SUCCEEDED"
+    (result,) = (json.loads(block) for page, block in page_blocks("json") if "push-events" not in page)
+    assert result["outcome"] == "SUCCEEDED"
     (rules,) = (code for page, code in page_blocks("yaml") if page == "docs/reference/sandbox.md")
     assert parse_faults(yaml.safe_load(rules))
+
+
+def test_payload_and_subscription_are_those_of_the_sandbox():
+    payload, subscription = (json.loads(block) for page, block in page_blocks("json") if "push-events" in page)
+    assert payload == json.loads(STATUS_CHANGE_PAYLOAD)
+    webhook = check_body(NewSubscription, subscription).external_actions[0].webhook
+    assert (webhook.method, json.loads(webhook.payload)) == ("POST", payload)
 
 
 def test_connection_fields_are_documented():

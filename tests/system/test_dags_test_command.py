@@ -73,7 +73,7 @@ def run(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def test_documented_dags_run_with_and_without_logical_date(run, hub):
     output = run("python", "-c", _TEST, "dags")
     ended = [tuple(line.split()[1:]) for line in output.splitlines() if line.startswith("ended: ")]
-    dags = {"orders", "orders_with_policy", "good_orders", "snapshot", "after_orders"}
+    dags = {"orders", "orders_with_policy", "good_orders", "snapshot", "after_orders", "after_pushed_orders"}
     assert {dag_id for dag_id, _, _ in ended} == dags
     assert {(dated, state) for dag_id, dated, state in ended if dag_id == "orders"} == {
         ("dated", "success"),
