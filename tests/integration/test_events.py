@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import threading
@@ -22,6 +23,7 @@ from airflow_provider_streamsets.assets.jobs import job_uri
 from airflow_provider_streamsets.plugins import app as pages_app
 from airflow_provider_streamsets.plugins import events
 from airflow_provider_streamsets.plugins.sources import Sources
+from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.integration.airflow_rows import (
     create_tables,
     delete_rows,
@@ -110,6 +112,30 @@ def test_end_of_run_becomes_event_of_asset(hub, api):
     # One for the status; the others are for the job's name, the run's events and its record counts.
     assert hub.requests()["total"] == 4
     assert [call for call in hub.requests()["counts"] if "status" in call] == ["POST /jobrunner/rest/v1/jobs/status"]
+
+
+@pytest.mark.parametrize("job", [QUICK, FAILING])
+def test_extra_equals_that_of_watcher(hub, api, job):
+    trigger = ControlHubJobRunEventTrigger(job_id=hub.job_id(job), poll_interval=1)
+
+    async def watch() -> Any:
+        events_of_watcher = trigger.run()
+        event = asyncio.ensure_future(anext(events_of_watcher))
+        hub.forget_requests()
+        # The second poll shows that the first one, whose runs are not reported, was processed.
+        while hub.requests()["counts"].get("POST /jobrunner/rest/v1/jobs/status", 0) < 2:
+            await asyncio.sleep(0.05)
+        start_run(hub, job, 600)
+        try:
+            return (await asyncio.wait_for(event, 30)).payload
+        finally:
+            await events_of_watcher.aclose()
+
+    payload = asyncio.run(watch())
+    asset_id = asset_of(hub, job)
+    assert post(api, hub.job_id(job)).status_code == 201
+    # Airflow adds the first field to the events of a watcher.
+    assert read_events(asset_id) == [{"from_trigger": True, "payload": payload}]
 
 
 def test_failed_run_is_reported_with_its_error(hub, api):
