@@ -24,7 +24,6 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -118,24 +117,24 @@ def _replace_subscriptions(hub: SandboxProcess, uri: str, token: str) -> None:
 
 def _run(hub: SandboxProcess, airflow: LocalAirflow, interval: float) -> tuple[float, float]:
     """Run the job, and return after how many seconds each DAG has started."""
-    before = {dag_id: len(_dag_runs(airflow, dag_id)) for dag_id in (_PUSHED, _WATCHED)}
+    before = {dag_id: len(_starts(airflow, dag_id)) for dag_id in (_PUSHED, _WATCHED)}
     hub.start_job(_JOB)
     hub.wait_for_status(_JOB, "INACTIVE")
     ended = hub.call("GET", f"/jobrunner/rest/v1/job/{hub.job_id(_JOB)}/currentStatus").json()["finishTime"] / 1000
 
     def seconds(dag_id: str) -> float:
-        def started() -> list[dict[str, Any]]:
-            found = _dag_runs(airflow, dag_id)
-            return [run for run in found if run["start_date"]] if len(found) > before[dag_id] else []
+        def new_starts() -> list[float]:
+            return _starts(airflow, dag_id)[before[dag_id] :]
 
-        found = wait_until(started, f"a run of {dag_id}", interval + 120)
-        return max(datetime.fromisoformat(run["start_date"]).timestamp() for run in found) - ended
+        return float(wait_until(new_starts, f"a run of {dag_id}", interval + 120)[0]) - ended
 
     return seconds(_PUSHED), seconds(_WATCHED)
 
 
-def _dag_runs(airflow: LocalAirflow, dag_id: str) -> list[dict[str, Any]]:
-    return list(airflow.api("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"])
+def _starts(airflow: LocalAirflow, dag_id: str) -> list[float]:
+    """Return the times at which runs of a DAG have started, oldest first, in epoch seconds."""
+    runs = airflow.api("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
+    return sorted(datetime.fromisoformat(run["start_date"]).timestamp() for run in runs if run["start_date"])
 
 
 if __name__ == "__main__":
