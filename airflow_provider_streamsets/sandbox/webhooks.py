@@ -65,7 +65,10 @@ class WebhookSender:
                 done = backend.created_at - 1
             until = backend.clock.now() - 1
             if until > done:
-                self.enqueue(done, until)
+                try:
+                    self.enqueue(done, until)
+                except Exception:
+                    log.exception("Could not find the changes of statuses; they are not sent.")
                 done = until
 
     def enqueue(self, after: int, until: int) -> None:
@@ -95,7 +98,7 @@ class WebhookSender:
                 call["status"] = _send(webhook, call["body"])
                 if call["status"] >= 300:
                     self._failed(call, f"status {call['status']}")
-            except (requests.RequestException, UnicodeError) as error:
+            except (requests.RequestException, ValueError) as error:
                 self._failed(call, str(error))
 
     @staticmethod

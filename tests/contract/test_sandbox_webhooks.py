@@ -100,6 +100,21 @@ def test_failed_calls_are_logged_and_not_repeated(hub, receiver):
     assert TOKEN not in hub.errors
 
 
+def test_invalid_header_field_stops_no_thread(hub, receiver):
+    config = {"uri": receiver.url, "method": "POST", "headers": {"Gr\u00f6\u00dfe": "x"}}
+    for number in range(2):
+        subscription = {
+            "name": f"Invalid {number}",
+            "events": [{"eventType": "JOB_STATUS_CHANGE"}],
+            "externalActions": [{"eventType": "WEBHOOKV1", "config": json.dumps(config)}],
+        }
+        assert hub.call("PUT", "/notification/rest/v1/eventsub/createEventSub", subscription).ok
+    hub.subscribe(receiver.url, TOKEN)
+    run(hub, "Quick check")
+    wait_until(lambda: len(receiver.received) == 4, "four calls", 20, 0.05)
+    assert sum("codec" in (call["error"] or "") for call in hub.webhooks()) == 8
+
+
 def test_slow_receiver_delays_no_request(hub, receiver):
     receiver.is_open.clear()
     hub.subscribe(receiver.url, TOKEN)
