@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 16_384
 """Maximum size of a body, in bytes."""
-# Seconds within which a body must arrive.
-_BODY_TIMEOUT = 10.0
+# Seconds within which a body must arrive; a busy API server can take some to read it.
+_BODY_TIMEOUT = 60.0
 # Seconds until the second and the third request for a run that is about to end: a call can overtake the status.
 _CONFIRM_DELAYS = (1.0, 4.0)
 # Seconds after its end for which a run is still found if the job has been started again.
