@@ -52,6 +52,9 @@ HAS_OUTLET_PARTITIONS = Version(airflow_version) >= Version("3.3.0")
 # Whether tasks that fail in the triggerer are retried like those that fail on a worker.
 RETRIES_FAILED_EVENTS = Version(airflow_version) >= Version("3.3.0")
 
+# Whether tasks can push None to XCom; Airflow 3.0 fails them (apache/airflow#55062).
+CAN_PUSH_NONE = not Version("3.0.0") <= Version(airflow_version) < Version("3.1.0")
+
 PAGES_PATH = "/streamsets"
 """Path of the pages of this provider below that of Airflow's web server."""
 
@@ -304,6 +307,35 @@ def _xcom_key(task_instance: Any) -> dict[str, Any] | None:
     """Return the fields that identify the XComs of a trigger's task; None if the trigger cannot access them."""
     # `task_instance.xcom_push` fails in Airflow 3.3: tasks of the serialised DAG lack an attribute that it needs.
     return None if task_instance is None or not CAN_START_FROM_TRIGGER else _task_key(task_instance)
+
+
+def skip_none_outputs(task: Any) -> None:
+    """
+    Keep a task with multiple outputs from pushing None, if Airflow cannot store it. Missing keys are read as None, too.
+
+    :param task: the task, at the end of its constructor
+    """
+    if CAN_PUSH_NONE or not task.multiple_outputs:
+        return
+    hook = task._post_execute_hook
+
+    def push(context: Context, result: Any) -> None:
+        if hook is not None:
+            hook(context, result)
+        # A copy of the task in the context.
+        task = context["ti"].task
+        if task.multiple_outputs and task.do_xcom_push:
+            push_outputs(context["ti"], result or {})
+        task.multiple_outputs = False
+
+    task._post_execute_hook = push
+
+
+def push_outputs(task_instance: Any, outputs: Mapping[str, Any]) -> None:
+    """Push values to XCom, without None if Airflow cannot store it."""
+    for key, value in outputs.items():
+        if CAN_PUSH_NONE or value is not None:
+            task_instance.xcom_push(key=key, value=value)
 
 
 def xcom_table() -> Any:

@@ -12,6 +12,7 @@ from jinja2 import Undefined
 from jinja2.nativetypes import NativeEnvironment
 
 from airflow_provider_streamsets import hooks, params
+from airflow_provider_streamsets.compat import push_outputs
 from airflow_provider_streamsets.control_hub.models import RunIdentity
 from airflow_provider_streamsets.links.job import link_xcoms
 from airflow_provider_streamsets.params import Parameter, RenderedParameters
@@ -242,8 +243,7 @@ class ControlHubMixin:
     def push_failed_result(self, context: Context, result: dict[str, Any]) -> None:
         """Push the result of a failed run to XCom, with the keys that a returned result would have."""
         if self.do_xcom_push:
-            for key, value in {**(result if self.multiple_outputs else {}), "result": result}.items():
-                context["ti"].xcom_push(key=key, value=value)
+            push_outputs(context["ti"], {**(result if self.multiple_outputs else {}), "result": result})
 
     def push_job(self, context: Context, job_id: str) -> None:
         """Push the id of a job and the link to it to XCom."""

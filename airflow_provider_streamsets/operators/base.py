@@ -8,6 +8,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import BaseOperator, BaseOperatorLink
 
 from airflow_provider_streamsets import params
+from airflow_provider_streamsets.compat import skip_none_outputs
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
     ControlHubConfigurationError,
@@ -37,6 +38,7 @@ class ControlHubOperator(ControlHubMixin, BaseOperator):
     ) -> None:
         super().__init__(multiple_outputs=self.validate_multiple_outputs(multiple_outputs), **kwargs)
         self.control_hub_conn_id = control_hub_conn_id
+        skip_none_outputs(self)
 
     def check_parameter_names(
         self, job: str, commit_id: str | None, names: Iterable[str], *, known: Iterable[str] = (), strict: bool

@@ -21,6 +21,7 @@ from airflow_provider_streamsets.compat import (
     HAS_TASK_STATE_STORE,
     first_reschedule,
     is_deferral_timeout,
+    skip_none_outputs,
     task_state_store,
 )
 from airflow_provider_streamsets.control_hub.deadline import Deadline
@@ -166,6 +167,7 @@ class ControlHubRunSensor(ControlHubMixin, BaseSensorOperator):
         # Whether no run has started yet at or after `started_after`.
         self._awaits_start = False
         self._pinned: dict[str, Any] = {}
+        skip_none_outputs(self)
 
     def _check_trigger_options(self, *, is_deferrable_false: bool) -> None:
         option = "start_from_trigger" if self.start_from_trigger else "end_from_trigger"

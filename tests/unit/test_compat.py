@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Asset, BaseOperator
 
 from airflow_provider_streamsets import compat
+from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from tests.unit.conftest import TaskInstance
 
 
@@ -135,3 +136,38 @@ def test_deferral_timeout_differs_from_trigger_failure(error, is_timeout):
     with pytest.raises(Exception, match=error) as raised:
         BaseOperator(task_id="task").resume_execution("__fail__", {"error": error}, {})
     assert compat.is_deferral_timeout(raised.value) is is_timeout
+
+
+def _end_as_airflow_3_0(
+    monkeypatch: pytest.MonkeyPatch, result: dict[str, Any] | None, **arguments: Any
+) -> TaskInstance:
+    """Return the task instance of a task that returned a result in Airflow 3.0, with its XComs."""
+    monkeypatch.setattr(compat, "CAN_PUSH_NONE", False)
+    task = ControlHubRunJobOperator(task_id="task", job_name="Orders", **arguments)
+    instance = TaskInstance()
+    instance.task = task
+    # Airflow passes a copy of the task in the context.
+    task._post_execute_hook({"ti": instance, "task": None}, result)
+    for key, value in (result or {}).items() if task.multiple_outputs else ():
+        instance.xcom_push(key, value)
+    return instance
+
+
+def test_none_in_result_is_not_pushed_in_airflow_3_0(monkeypatch):
+    result = {"outcome": "SUCCEEDED", "error_message": None}
+    assert _end_as_airflow_3_0(monkeypatch, result).xcoms == {"outcome": "SUCCEEDED"}
+    assert _end_as_airflow_3_0(monkeypatch, None).xcoms == {}
+    assert _end_as_airflow_3_0(monkeypatch, result, do_xcom_push=False).xcoms == {}
+
+
+def test_hook_of_user_runs_in_airflow_3_0(monkeypatch):
+    results: list[Any] = []
+    _end_as_airflow_3_0(monkeypatch, {"outcome": "FAILED"}, post_execute=lambda context, result: results.append(result))
+    assert results == [{"outcome": "FAILED"}]
+
+
+def test_none_in_failed_result_is_not_pushed_in_airflow_3_0(monkeypatch):
+    monkeypatch.setattr(compat, "CAN_PUSH_NONE", False)
+    instance = TaskInstance()
+    ControlHubRunJobOperator(task_id="task", job_name="Orders").push_failed_result({"ti": instance}, {"a": 1, "b": None})
+    assert instance.xcoms == {"a": 1, "result": {"a": 1, "b": None}}
