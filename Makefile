@@ -2,10 +2,19 @@
 
 PYTHON ?= python3
 VENV := .venv
-VENV_2 := .venv-airflow-2
 VENV_DOCS := .venv-docs
 VENV_DIST := .venv-dist
 VENV_ECOSYSTEM := .venv-ecosystem
+# .venv-airflow-2.11 has the Python of .venv, .venv-airflow-2.11-py3.10 has Python 3.10.
+VENV_OLDEST := .venv-airflow-2.11
+AIRFLOWS := 2.11 3.0 3.1 3.2 3.3
+# No Airflow but the newest works with today's dependencies: pydantic 2.14 breaks the API server of 3.2, for example. As
+# of these dates, some weeks after each release, they fit. Airflow 3.0 was released before the oldest supported common-compat.
+OPTIONS_2.11 := --exclude-newer 2026-04-15
+OPTIONS_3.0 := --exclude-newer 2025-09-10 --exclude-newer-package apache-airflow-providers-common-compat=2026-02-10
+OPTIONS_3.1 := --exclude-newer 2026-04-15
+OPTIONS_3.2 := --exclude-newer 2026-07-01
+OPTIONS_3.3 := --extra openlineage
 SDKS := 4.3.0 5.2.1 6.3.0 6.6.2 7.0.2
 VENVS_SDK := $(SDKS:%=.venv-sdk-%)
 UV_VERSION := 0.13.9
@@ -33,10 +42,13 @@ $(VENV)/.installed: $(UV) requirements/airflow-3.3.txt setup.cfg
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV_2)/.installed: $(UV) requirements/airflow-2.11.txt setup.cfg
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_2)
-	$(UV) pip install --quiet --compile-bytecode --python $(VENV_2)/bin/python -r requirements/airflow-2.11.txt
-	$(UV) pip install --quiet --python $(VENV_2)/bin/python --no-deps --no-build-isolation -e .
+# Without PYENV_VERSION, pyenv's commands for other Pythons than the current one fail.
+.SECONDEXPANSION:
+.venv-airflow-%/.installed: requirements/airflow-$$(firstword $$(subst -py, ,$$*)).txt setup.cfg | $(UV)
+	PYENV_VERSION=$(word 2,$(subst -py, ,$*)) $(UV) venv --quiet --allow-existing \
+		--python $(or $(word 2,$(subst -py, ,$*)),$(BIN)/python) .venv-airflow-$*
+	$(UV) pip install --quiet --compile-bytecode --python .venv-airflow-$*/bin/python -r $<
+	$(UV) pip install --quiet --python .venv-airflow-$*/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
@@ -59,8 +71,8 @@ venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development t
 
 .PHONY: requirements
 requirements: $(UV)  ## Recompile the pinned requirement files
-	$(COMPILE) --extra openlineage --extra sandbox setup.cfg requirements/airflow-3.3.in -o requirements/airflow-3.3.txt
-	$(COMPILE) --exclude-newer 2026-04-15 setup.cfg requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+	$(foreach version,$(AIRFLOWS),$(COMPILE) --extra sandbox $(OPTIONS_$(version)) setup.cfg requirements/airflow-$(version).in \
+		-o requirements/airflow-$(version).txt && ) true
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) setup.cfg requirements/ecosystem.in -c requirements/airflow-3.3.txt -o requirements/ecosystem.txt
 	for version in $(SDKS); do echo streamsets==$$version | $(COMPILE) - -o requirements/sdk-$$version.txt || exit 1; done
@@ -93,11 +105,16 @@ test-fast: venv  ## Run all tests that do not need a running Airflow
 
 # Excludes tests of code that does not depend on Airflow, but not those of HTTP: its libraries are older there.
 .PHONY: test-airflow-2
-test-airflow-2: $(VENV_2)/.installed  ## Run the unit tests on the oldest supported Airflow
-	$(VENV_2)/bin/python -m pytest -n 2 --dist loadfile -W ignore tests/unit --ignore tests/unit/sandbox \
+test-airflow-2: $(VENV_OLDEST)/.installed  ## Run the unit tests and the demo on the oldest supported Airflow
+	$(VENV_OLDEST)/bin/python -m pytest -n 2 --dist loadfile -W ignore tests/unit --ignore tests/unit/sandbox \
 		--ignore tests/unit/cli/test_conformance.py --ignore tests/unit/cli/test_snapshot.py \
 		--ignore tests/unit/control_hub/tracking --ignore tests/unit/control_hub/resources --ignore-glob '*/control_hub/test_[!ct]*' \
 		--ignore-glob '*fuzz*' -m 'not hypothesis'
+	$(VENV_OLDEST)/bin/python -m dev.demo
+
+.PHONY: test-matrix
+test-matrix: venv  ## Run unit tests, contract tests and demo on all supported Airflows and Pythons (about 40 minutes)
+	$(BIN)/python -m dev.matrix $(ROWS)
 
 .PHONY: test-system
 test-system: venv  ## Run the system tests on a real Airflow
@@ -184,4 +201,4 @@ dist: venv  ## Build wheel and sdist into dist/, check them, and run the demo wi
 
 .PHONY: clean
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(VENV_2) $(VENV_DOCS) $(VENV_DIST) $(VENV_ECOSYSTEM) $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_DOCS) $(VENV_DIST) $(VENV_ECOSYSTEM) .venv-airflow-* $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ from rich.table import Table
 
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, Job
 from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
-from dev.local_airflow import LocalAirflow, LocalAirflowError, check_port, free_port, pretty, wait_until
+from dev.local_airflow import (
+    COMPONENTS,
+    IS_AIRFLOW_2,
+    LocalAirflow,
+    LocalAirflowError,
+    check_port,
+    free_port,
+    pretty,
+    wait_until,
+)
 
 DAG_ID = "streamsets_run_job"
 TASK_ID = "load_orders"
@@ -42,8 +52,8 @@ def demo(home: Path) -> int:
     with SandboxProcess() as sandbox:
         console.print(f"Local Control Hub: [link={sandbox.url}]{sandbox.url}[/link]")
         connection = {f"AIRFLOW_CONN_{CONNECTION_ID.upper()}": sandbox.airflow_conn}
-        with LocalAirflow(home, EXAMPLES, connection) as airflow:
-            console.print(f"Starting Airflow (scheduler, triggerer, DAG processor, API server) in {home} ...")
+        with LocalAirflow(home, dags_folder(home), connection) as airflow:
+            console.print(f"Starting Airflow {version('apache-airflow')} ({', '.join(COMPONENTS)}) in {home} ...")
             airflow.start()
             console.print(f"Airflow is ready after {time.monotonic() - began:.0f} s.\n")
             run_id = airflow.trigger_dag(DAG_ID)
@@ -52,6 +62,19 @@ def demo(home: Path) -> int:
             ok = show_result(airflow, run_id, state)
     console.print(f"\nAll services are stopped. The demo took {time.monotonic() - began:.0f} s.")
     return 0 if ok else 1
+
+
+def dags_folder(home: Path) -> Path:
+    """Return a folder with the example DAG alone: the other examples need features of Airflow 3."""
+    text = (EXAMPLES / "run_job.py").read_text("utf-8")
+    if IS_AIRFLOW_2:
+        text = text.replace(
+            "from airflow.sdk import DAG, task", "from airflow.decorators import task\nfrom airflow import DAG"
+        )
+    folder = home / "dags"
+    folder.mkdir(parents=True)
+    (folder / "run_job.py").write_text(text, "utf-8")
+    return folder
 
 
 def show_timeline(airflow: LocalAirflow, sandbox: SandboxProcess, run_id: str) -> str:

@@ -12,13 +12,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
-COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
+IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+if IS_AIRFLOW_2:
+    # With SQLite, the scheduler processes the DAGs.
+    COMPONENTS: tuple[str, ...] = ("webserver", "scheduler", "triggerer")
+    _API, _HEALTH, _HEALTHY_PARTS = "/api/v1", "/health", {"metadatabase", "scheduler", "triggerer"}
+    _SETTINGS = {
+        "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+        # The only one that SQLite allows.
+        "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor",
+        "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
+        "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+        "AIRFLOW__WEBSERVER__WORKERS": "1",
+    }
+else:
+    COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
+    _API, _HEALTH = "/api/v2", "/monitor/health"
+    _HEALTHY_PARTS, _SETTINGS = {"metadatabase", "scheduler", "triggerer", "dag_processor"}, {}
 _BIN = Path(sys.executable).parent
 _RETRIES = 5
 # Seconds to wait for a response. A busy machine can delay the first ones by half a minute.
@@ -81,7 +98,7 @@ def wait_until(condition: Callable[[], Any], description: str, timeout: float, i
 
 class LocalAirflow:
     """
-    Airflow with the LocalExecutor in its own home.
+    Airflow with the LocalExecutor in its own home; Airflow 2 with SQLite, the SequentialExecutor and no users.
 
     :param home: Airflow's home; created if missing
     :param dags: folder of the DAG files
@@ -116,6 +133,8 @@ class LocalAirflow:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         self.environment = {
             **inherited,
+            # The SequentialExecutor runs `airflow` from there.
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -137,8 +156,11 @@ class LocalAirflow:
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or sqlite_url(home),
+            **_SETTINGS,
             **(environment or {}),
         }
+        if IS_AIRFLOW_2:
+            self.environment["AIRFLOW__WEBSERVER__WEB_SERVER_PORT"] = str(self.port)
         if users:
             self.environment |= {
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
@@ -161,13 +183,16 @@ class LocalAirflow:
         self.home.mkdir(parents=True, exist_ok=True)
         if self.passwords:
             (self.home / "passwords.json").write_text(json.dumps(self.passwords), "utf-8")
+        if IS_AIRFLOW_2:
+            (self.home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n", "utf-8")
         self.run_command("db", "migrate")
         if connections:
             self._import_connections(connections)
         for component in COMPONENTS:
             self.start_component(component)
         wait_until(self._is_healthy, f"Airflow to become healthy. {self._log_locations}", timeout)
-        self._log_in()
+        if not IS_AIRFLOW_2:
+            self._log_in()
 
     def _import_connections(self, connections: Mapping[str, str]) -> None:
         # In a file: every user of the machine can read the arguments of a command.
@@ -242,11 +267,10 @@ class LocalAirflow:
     def _is_healthy(self) -> bool:
         self._check_components()
         try:
-            health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            health = self._session.get(f"{self.url}{_API}{_HEALTH}", timeout=5).json()
         except (requests.RequestException, ValueError):
             return False
-        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
+        return all((health.get(part) or {}).get("status") == "healthy" for part in _HEALTHY_PARTS)
 
     def _log_in(self) -> None:
         self._session.headers["Authorization"] = f"Bearer {self.token(next(iter(self.passwords), None))}"
@@ -270,7 +294,7 @@ class LocalAirflow:
         Call Airflow's REST API and return the parsed response.
 
         :param method: HTTP method
-        :param path: path below ``/api/v2``
+        :param path: path below ``/api/v2``, in Airflow 2 ``/api/v1``
         :param body: JSON body
         :param params: query parameters
         :raises LocalAirflowError: on an error response
@@ -286,7 +310,7 @@ class LocalAirflow:
         """Send a request, and retry server errors, which a busy database can cause; only for idempotent requests."""
         self._check_components()
         response = self._session.request(
-            method, f"{self.url}/api/v2{path}", json=body, params=params, timeout=_REQUEST_TIMEOUT
+            method, f"{self.url}{_API}{path}", json=body, params=params, timeout=_REQUEST_TIMEOUT
         )
         if response.status_code < 500 or not retries:
             return response
@@ -305,7 +329,7 @@ class LocalAirflow:
         wait_until(lambda: self.knows_dag(dag_id), f"DAG {dag_id} to be parsed. {self._log_locations}", 180)
         self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         path, run_id = f"/dags/{dag_id}/dagRuns", run_id or f"manual__{time.time_ns()}"
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        body = {"dag_run_id": run_id, "conf": dict(conf or {}), **({} if IS_AIRFLOW_2 else {"logical_date": None})}
         response = self._request("POST", path, body, {}, retries=_RETRIES)
         # A conflict means that an earlier attempt took effect despite its error.
         if not response.ok and response.status_code != 409:
@@ -340,7 +364,7 @@ class LocalAirflow:
         if key not in entries:
             return None
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        return self.api("GET", path, deserialize=False)["value"]
+        return self.api("GET", path, deserialize=False, stringify=False)["value"]
 
     def xcom_keys(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
         """Return the keys of a task's XComs."""

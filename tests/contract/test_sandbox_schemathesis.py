@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+pytest.importorskip("schemathesis", reason="schemathesis is a tool of the main environment")
+
 import schemathesis
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
