@@ -1,8 +1,8 @@
 """
 ``make test-matrix``: the tests on all supported versions of Airflow and Python, as a table.
 
-On the first Python of each Airflow, all unit and contract tests run; on the others, those that depend on Python and on
-the libraries most. The demo runs on all, with a running scheduler. Logs are in ``build/matrix/``.
+On the first Python of each Airflow, all unit and contract tests run; on the others, the unit tests of what users
+import. The demo runs on all, with a running scheduler. Logs are in ``build/matrix/``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PYTHONS = {
 }
 # The benchmarks compare the client with the SDK.
 _ALL_TESTS = ("tests/unit", "tests/contract", "--ignore-glob", "*_benchmark.py")
-_SOME_TESTS = ("tests/unit/operators", "tests/unit/cli", "tests/unit/plugins", "tests/unit/test_compat.py")
+_SOME_TESTS = tuple(f"tests/unit/{part}" for part in ("cli", "operators", "plugins", "sensors", "test_compat.py"))
 _PYTEST = ("-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-W", "ignore")
 
 console = Console(highlight=False)
@@ -96,6 +96,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help=f"an Airflow, or one of {', '.join(names)}; by default all")
     selected = parser.parse_args().rows
+    if unknown := set(selected) - {*PYTHONS, *names}:
+        parser.error(f"unknown rows: {', '.join(sorted(unknown))}")
     LOGS.mkdir(parents=True, exist_ok=True)
     # A row must not take packages from the environment that started it.
     os.environ.pop("VIRTUAL_ENV", None)
@@ -116,9 +118,8 @@ def main() -> int:
             reasons[airflow] = row.skipped
     console.print(table)
     for airflow, skipped in reasons.items():
-        console.print(
-            f"Skipped on Airflow {airflow}:", *(f"  {n} x {reason}" for reason, n in skipped.items()), sep="\n"
-        )
+        lines = (f"  {number} x {reason}" for reason, number in skipped.items())
+        console.print(f"Skipped on Airflow {airflow}:", *lines, sep="\n", markup=False)
     return 0 if ok else 1
 
 
