@@ -169,5 +169,7 @@ def test_hook_of_user_runs_in_airflow_3_0(monkeypatch):
 def test_none_in_failed_result_is_not_pushed_in_airflow_3_0(monkeypatch):
     monkeypatch.setattr(compat, "CAN_PUSH_NONE", False)
     instance = TaskInstance()
-    ControlHubRunJobOperator(task_id="task", job_name="Orders").push_failed_result({"ti": instance}, {"a": 1, "b": None})
+    ControlHubRunJobOperator(task_id="task", job_name="Orders").push_failed_result(
+        {"ti": instance}, {"a": 1, "b": None}
+    )
     assert instance.xcoms == {"a": 1, "result": {"a": 1, "b": None}}

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import requests_mock
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_streamsets.connection_form import CONN_FIELDS
 from airflow_provider_streamsets.control_hub import (
@@ -24,7 +25,13 @@ ME = {"principalId": "me@org", "principalName": "Airflow", "organizationId": "or
 def _connect(monkeypatch, **fields):
     values = {"conn_type": "streamsets", "host": HUB, "login": "credential-id", "password": TOKEN, **fields}
     monkeypatch.setenv("AIRFLOW_CONN_STREAMSETS_DEFAULT", json.dumps(values))
-    return ControlHubHook()
+    hook = ControlHubHook()
+    if isinstance(fields.get("extra"), str):
+        try:
+            hook.get_connection("streamsets_default")
+        except AirflowNotFoundException:
+            pytest.skip("this Airflow itself rejects connections whose extra is not a JSON object")
+    return hook
 
 
 def test_client_is_created_once_from_connection(connection):

@@ -131,10 +131,7 @@ def test_resumed_task_emits_event(hub, context, events):
 def test_asset_reference_gets_event(hub, context, events, monkeypatch):
     references = pytest.importorskip("airflow.sdk.definitions.asset", reason="Airflow 2 has no references to assets")
     # Airflow looks up what a reference stands for at its supervisor.
-    monkeypatch.setattr(type(events), "_resolve_asset_ref", lambda self, ref: (self._key_of(ORDERS), {}), raising=False)
-    monkeypatch.setattr(
-        type(events), "_key_of", lambda self, asset: references.AssetUniqueKey.from_asset(asset), raising=False
-    )
+    monkeypatch.setattr(type(events), "_get_asset_from_db", staticmethod(lambda **_: ORDERS))
     result = operator(outlets=[references.Asset.ref(name="orders")]).execute(context)
     assert events[ORDERS].extra == {"payload": {**result, "runs": [result]}}
 

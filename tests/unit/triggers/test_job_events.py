@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import re
 import subprocess
@@ -1206,13 +1207,14 @@ def test_invalid_arguments_raise_at_serialization(arguments, message):
 
 def test_dag_with_invalid_watcher_cannot_be_serialized():
     sdk = pytest.importorskip("airflow.sdk", reason="Airflow 2 has no watchers")
-    from airflow.serialization.serialized_objects import DagSerialization
-
+    serialized_objects = importlib.import_module("airflow.serialization.serialized_objects")
+    # The second before Airflow 3.2.
+    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
     watcher = sdk.AssetWatcher(name="runs", trigger=ControlHubJobRunEventTrigger(job_id="orders"))
     with sdk.DAG("dag", schedule=sdk.Asset("orders", watchers=[watcher])) as dag:
         pass
     with pytest.raises(Exception, match="'job_id' must have the form"):
-        DagSerialization.to_dict(dag)
+        serialization.to_dict(dag)
 
 
 def test_dag_parse_loads_no_heavy_modules():
