@@ -228,11 +228,13 @@ async def read_file(request: Request) -> IO[bytes]:
     """
     try:
         part = (await request.form()).get("file")
-    except HTTPException as error:
-        raise bad_request(f"The body is not a valid form: {error.detail}") from None
+    # The second is the parser's own, which older versions of Starlette let through.
+    except (HTTPException, ValueError) as error:
+        raise bad_request(f"The body is not a valid form: {getattr(error, 'detail', error)}") from None
     if part is None:
         raise bad_request("The form has no part 'file'.")
-    return io.BytesIO(part.encode()) if isinstance(part, str) else part.file
+    # The file of the part itself cannot be read as an archive before Python 3.11.
+    return io.BytesIO(part.encode() if isinstance(part, str) else await part.read())
 
 
 async def read_body(receive: Receive) -> bytes | None:
