@@ -13,10 +13,11 @@ import logging
 import time
 from asyncio import TimeoutError as AsyncTimeoutError
 from asyncio import sleep, wait_for
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
+import tenacity
 from airflow.assets.manager import asset_manager
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.providers.common.compat.sdk import AirflowException
@@ -29,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from airflow_provider_streamsets.assets.jobs import event_payload, job_uri
 from airflow_provider_streamsets.control_hub import ControlHubClient, ControlHubError, JobRun, submission
-from airflow_provider_streamsets.control_hub.errors import ControlHubRunLostError
+from airflow_provider_streamsets.control_hub.errors import ControlHubRunLostError, ControlHubUnavailableError
 from airflow_provider_streamsets.control_hub.models import ENDED_STATUSES, Outcome
 from airflow_provider_streamsets.control_hub.tracking.finished_run import FinishedRunReader
 from airflow_provider_streamsets.control_hub.tracking.report import RunReport
@@ -41,12 +42,17 @@ from airflow_provider_streamsets.plugins.threads import BoundedThreads
 
 log = logging.getLogger(__name__)
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 MAX_BODY = 16_384
 """Maximum size of a body, in bytes."""
 # Seconds within which a body must arrive; a busy API server can take some to read it.
 _BODY_TIMEOUT = 60.0
-# Seconds until the second and the third request for a run that is about to end: a call can overtake the status.
-_CONFIRM_DELAYS = (1.0, 4.0)
+# Seconds before the requests for a run that has not ended yet: a call can overtake the status.
+_CONFIRM_DELAYS = (0.0, 1.0, 4.0)
+# Attempts of a request during an outage, with 1, 2, 4, 8 and 16 seconds between them.
+_MAX_ATTEMPTS = 6
 # Seconds after its end for which a run is still found if the job has been started again.
 _SUCCESSOR_DELAY = 120.0
 # Later calls are repetitions, or about errors that were acknowledged later. Airflow may have deleted their events.
@@ -57,13 +63,15 @@ _POLL_INTERVAL = 1.0
 _REPORT_TIMEOUT = 60.0
 _MAX_METRICS_TIMEOUT = 300.0
 _CLOCK_TOLERANCE = timedelta(hours=1)
-# Seconds between two log lines about calls that were refused for the same connection.
+# Seconds between two log lines about refused calls.
 _LOG_INTERVAL = 60.0
 
 # Many runs can end at the same time, and Control Hub may not repeat a call.
 _threads = BoundedThreads(8, 1_000, "streamsets-events")
+# Of their own, so that calls without a valid token take no place from the others.
+_token_threads = BoundedThreads(2, 100, "streamsets-tokens")
 _sources = Sources()
-_refused: TTLCache[str, str] = TTLCache(100, _LOG_INTERVAL)
+_logged: TTLCache[str, bool] = TTLCache(1, _LOG_INTERVAL)
 router = APIRouter()
 
 
@@ -79,7 +87,7 @@ class StatusChange(BaseModel):
 async def receive_event(
     request: Request,
     response: Response,
-    conn_id: Annotated[str, Query(max_length=250)] = ControlHubHook.default_conn_name,
+    conn_id: Annotated[str, Query(max_length=250, pattern=r"^[\w#!()\-.:/\\]+$")] = ControlHubHook.default_conn_name,
     metrics_timeout: Annotated[float, Query(ge=0, le=_MAX_METRICS_TIMEOUT)] = DEFAULT_METRICS_TIMEOUT,
     outcomes: Annotated[tuple[Outcome, ...], Query()] = tuple(Outcome),
     authorization: Annotated[str, Header()] = "",
@@ -102,14 +110,11 @@ async def receive_event(
     try:
         asset_id = await _threads.run(_find_asset, change.job_id)
         client = await _threads.run(_sources.reader(conn_id).client)
-        latest, run = await _find_ended_run(client, change.job_id)
-        age = timedelta(seconds=_seconds_since_end(client, run))
-        since = datetime.now(timezone.utc) - age - _CLOCK_TOLERANCE
-        if age > _MAX_AGE:
+        latest, run = await _find_run(client, change.job_id, asset_id)
+        since = _earliest_event(client, run)
+        if run.finish_time is not None and _seconds_since_end(client, run) > _MAX_AGE.total_seconds():
             reason = f"ended more than {_MAX_AGE.days * 24} hours ago"
         elif await _threads.run(_is_registered, asset_id, _identity(change.job_id, run), since):
-            if run is not latest:
-                raise _not_ended(latest)
             reason = "already has an event"
         else:
             reader = FinishedRunReader(
@@ -140,11 +145,11 @@ async def receive_event(
 async def _authenticate(conn_id: str, authorization: str) -> None:
     scheme, _, token = authorization.partition(" ")
     is_bearer = scheme.lower() == "bearer" and bool(token)
-    problem = await _threads.run(_check_token, conn_id, token) if is_bearer else "it has no bearer token"
+    problem = await _token_threads.run(_check_token, conn_id, token) if is_bearer else "it has no bearer token"
     if not problem:
         return
-    if _refused.get(conn_id) != problem:
-        _refused[conn_id] = problem
+    if not _logged:
+        _logged[conn_id] = True
         log.warning("Refused a call of /streamsets/events for connection %r: %s.", conn_id, problem)
     # The same for all reasons, so that callers learn nothing about connections.
     raise HTTPException(401, "The bearer token is missing or wrong.", headers={"WWW-Authenticate": "Bearer"})
@@ -196,31 +201,54 @@ def _find_asset(job_id: str) -> int:
     return int(asset_id)
 
 
-async def _find_ended_run(client: ControlHubClient, job_id: str) -> tuple[JobRun, JobRun]:
-    """Return the latest run of a job, and the run that has ended: the same, or that before it."""
-    latest = await _fetch_latest(client, job_id)
+async def _request(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call a function that sends requests to Control Hub, again during an outage: the call may not be repeated."""
+    attempts = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(ControlHubUnavailableError),
+        wait=tenacity.wait_exponential(),
+        stop=tenacity.stop_after_attempt(_MAX_ATTEMPTS),
+        sleep=sleep,
+        reraise=True,
+    )
+    result: _T = await attempts(_threads.run, function, *args, **kwargs)
+    return result
+
+
+async def _find_run(client: ControlHubClient, job_id: str, asset_id: int) -> tuple[JobRun, JobRun]:
+    """
+    Return the latest run of a job, and the run that has ended and needs an event: the same, or that before it.
+
+    If both have events, return the latest.
+
+    :raises HTTPException: if the latest run is active, and the one before has an event
+    """
     for delay in _CONFIRM_DELAYS:
-        if latest.status == "DEACTIVATING":
-            await sleep(delay)
-            latest = await _fetch_latest(client, job_id)
-    if latest.has_ended:
-        return latest, latest
-    for run in await _threads.run(client.runs.history, job_id, 2):
-        is_previous = run.run_count == latest.run_count - 1 and run.has_ended
-        if is_previous and _seconds_since_end(client, run) < _SUCCESSOR_DELAY:
-            return latest, run
-    raise _not_ended(latest)
-
-
-def _not_ended(run: JobRun) -> HTTPException:
-    return HTTPException(409, f"Run {run.run_count} has not ended: it is {run.status}.")
+        await sleep(delay)
+        latest = await _fetch_latest(client, job_id)
+        if latest.has_ended and not await _has_event_of_run(client, job_id, latest, asset_id):
+            return latest, latest
+        for run in await _request(client.runs.history, job_id, 2):
+            is_previous = run.run_count == latest.run_count - 1 and run.has_ended and run.finish_time is not None
+            if (
+                is_previous
+                and _seconds_since_end(client, run) < _SUCCESSOR_DELAY
+                and not await _has_event_of_run(client, job_id, run, asset_id)
+            ):
+                return latest, run
+        if latest.has_ended:
+            return latest, latest
+    raise HTTPException(409, f"Run {latest.run_count} has not ended: it is {latest.status}.")
 
 
 async def _fetch_latest(client: ControlHubClient, job_id: str) -> JobRun:
-    latest = await _threads.run(fetch_status, client, job_id)
+    latest = await _request(fetch_status, client, job_id)
     if latest is None or not latest.has_started:
         raise HTTPException(404, "Control Hub knows no run of the job.")
     return latest
+
+
+async def _has_event_of_run(client: ControlHubClient, job_id: str, run: JobRun, asset_id: int) -> bool:
+    return await _threads.run(_is_registered, asset_id, _identity(job_id, run), _earliest_event(client, run))
 
 
 def _seconds_since_end(client: ControlHubClient, run: JobRun) -> float:
@@ -229,9 +257,14 @@ def _seconds_since_end(client: ControlHubClient, run: JobRun) -> float:
     return 0.0 if ended is None else max(now - ended.timestamp(), 0.0)
 
 
+def _earliest_event(client: ControlHubClient, run: JobRun) -> datetime:
+    age = timedelta(seconds=_seconds_since_end(client, run))
+    return datetime.now(timezone.utc) - age - _CLOCK_TOLERANCE
+
+
 async def _read_report(reader: FinishedRunReader, timeout: float) -> RunReport:
     began = time.monotonic()
-    while (report := await _threads.run(reader.poll)) is None:
+    while (report := await _request(reader.poll)) is None:
         elapsed = time.monotonic() - began
         if elapsed > timeout:
             raise ControlHubError(f"The report of the run was not complete in {timeout:g} s.")

@@ -165,4 +165,6 @@ def _store_dag(session: Any, dag_id: str) -> None:
         "has_task_concurrency_limits": False,
         "timetable_type": "",
     }
-    session.execute(insert(DagModel).values(dag_id=dag_id, bundle_name=_BUNDLE, **settings_of_dag))
+    # Which of them exist depends on the version of Airflow.
+    known = {name: value for name, value in settings_of_dag.items() if name in DagModel.__table__.columns}
+    session.execute(insert(DagModel).values(dag_id=dag_id, bundle_name=_BUNDLE, **known))

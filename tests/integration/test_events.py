@@ -63,7 +63,7 @@ def hub(sandbox, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The sandbox, as the default connection, whose clock advances while a call waits."""
     set_connection(monkeypatch, sandbox.airflow_conn, webhook_token=TOKEN)
     monkeypatch.setattr(events, "_sources", Sources())
-    events._refused.clear()
+    events._logged.clear()
 
     async def sleep(seconds: float) -> None:
         sandbox.advance(seconds)
@@ -76,6 +76,10 @@ def hub(sandbox, monkeypatch: pytest.MonkeyPatch) -> Any:
 def api() -> TestClient:
     """The application of the plugin."""
     return TestClient(pages_app.create_app())
+
+
+async def no_sleep(_: float) -> None:
+    """Let a call wait without advancing the clock."""
 
 
 def asset_of(hub: Any, job: str) -> int:
@@ -315,21 +319,31 @@ def test_status_before_end_of_run_is_ignored(hub, api):
     assert (read_events(asset_id), hub.requests()["total"]) == ([], 0)
 
 
-def test_call_that_overtakes_the_status_is_confirmed(hub, api):
+@pytest.mark.parametrize("status", ["ACTIVE", "DEACTIVATING"])
+def test_call_that_overtakes_the_status_is_confirmed(hub, api, status):
     asset_id = asset_of(hub, QUICK)
     run = start_run(hub, QUICK, 0)
-    advance_to(hub, QUICK, "DEACTIVATING")
+    advance_to(hub, QUICK, status)
     assert post(api, run["job_id"]).status_code == 201
     assert len(read_events(asset_id)) == 1
 
 
-def test_run_is_reported_although_job_was_restarted(hub, api):
+def test_two_runs_that_ended_before_their_calls_get_an_event_each(hub, api):
+    asset_id = asset_of(hub, QUICK)
+    runs = [start_run(hub, QUICK, 30)["run_count"] for _ in range(2)]
+    codes = [post(api, hub.job_id(QUICK), params={"metrics_timeout": 0}).status_code for _ in range(3)]
+    assert codes == [201, 201, 200]
+    assert sorted(extra["payload"]["run_count"] for extra in read_events(asset_id)) == runs
+
+
+def test_run_is_reported_although_job_was_restarted(hub, api, monkeypatch):
     asset_id = asset_of(hub, QUICK)
     run = start_run(hub, QUICK, 0)
     advance_to(hub, QUICK, "INACTIVE")
     start_run(hub, QUICK, 0)
-    # The clock does not advance, so that the second run stays active.
     now = {"metrics_timeout": 0}
+    # The clock does not advance, so that the second run stays active.
+    monkeypatch.setattr(events, "sleep", no_sleep)
     assert post(api, run["job_id"], params=now).json()["run_count"] == run["run_count"]
     assert post(api, run["job_id"], params=now).status_code == 409
     assert [extra["payload"]["run_count"] for extra in read_events(asset_id)] == [run["run_count"]]
@@ -414,6 +428,20 @@ def test_outage_is_an_error_and_the_call_can_be_repeated(hub, api, caplog):
     assert "gets no asset event" in caplog.text
     assert read_events(asset_id) == []
     assert post(api, run["job_id"]).status_code == 201
+
+
+def test_call_during_short_outage_registers_event(hub, api):
+    asset_id = asset_of(hub, QUICK)
+    run = start_run(hub, QUICK, 600)
+    hub.set_faults({"fault": "server_error", "status": 503, "path": "/jobrunner/*", "times": 2})
+    assert post(api, run["job_id"]).status_code == 201
+    assert len(read_events(asset_id)) == 1
+
+
+@pytest.mark.parametrize("conn_id", ["x\nforged log line", "x y", ""])
+def test_invalid_connection_id_is_refused(hub, api, caplog, conn_id):
+    assert post(api, hub.job_id(QUICK), params={"conn_id": conn_id}).status_code == 422
+    assert not [record for record in caplog.records if record.name.startswith("airflow_provider_streamsets")]
 
 
 def test_too_many_waiting_calls_are_refused(hub, api):

@@ -98,6 +98,7 @@ def test_forged_and_repeated_calls_start_nothing(airflow, hub):
     hub.wait_for_status(JOB, "INACTIVE")
     call(airflow, hub)
     wait_until(lambda: len(finished(airflow)) == dag_runs + 1, "the DAG to have run", 90)
+    wait_until(lambda: all(one["status"] or one["error"] for one in hub.webhooks()), "all calls to be answered", 90)
     assert len(events(airflow)) == len(expected) + 1
 
 

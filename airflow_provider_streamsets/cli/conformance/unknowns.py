@@ -92,5 +92,6 @@ UNKNOWNS = (
     Unknown("18.42", "Does an upgrade return jobs that are up to date?", with_job=("facts",)),
     Unknown("18.43", "Do tags change the time of modification?", not_probed="it would change the tags of a job"),
     Unknown("18.44", "Which form has the time series of record counts?", (), probes.time_series),
+    Unknown("18.45", "How are webhooks called?", not_probed="it needs a subscription, and an address to call"),
 )  # fmt: skip
 """All questions, in the order of their sections."""
