@@ -42,7 +42,9 @@ def _events() -> ModuleType | None:
         return importlib.import_module("airflow_provider_streamsets.openlineage.events")
     except ImportError as error:
         log.debug("No OpenLineage events: %s", error)
-        return None
+    except Exception as error:  # noqa: BLE001 - an invalid configuration of lineage must not fail the task
+        log.warning("No OpenLineage events: %s", error)
+    return None
 
 
 def emit_starts(task: ControlHubRunOwnerOperator, context: Context, runs: Mapping[str, int]) -> None:
@@ -102,12 +104,12 @@ def with_parent(
     :param runtime_parameters: the runtime parameters of the task
     """
     wanted = task.rendered.openlineage_inject_parent_job_info
-    if wanted is None:
-        wanted = conf.getboolean("openlineage", "spark_inject_parent_job_info", fallback=False)
-    if not wanted or PARENT_PARAMETER in (runtime_parameters or {}):
-        return runtime_parameters
-    events = _events()
     try:
+        if wanted is None:
+            wanted = conf.getboolean("openlineage", "spark_inject_parent_job_info", fallback=False)
+        if not wanted or PARENT_PARAMETER in (runtime_parameters or {}):
+            return runtime_parameters
+        events = _events()
         if events is None or not events.is_emitting(task, context["ti"]):
             task.log.info("Not injecting the OpenLineage parent: OpenLineage is not active for this task.")
         elif not events.declares(task.client, job, PARENT_PARAMETER):

@@ -35,7 +35,7 @@ Name = tuple[str, str]
 
 _PARAMETER = re.compile(r"\$\{\s*(\w+)\s*\}")
 _JDBC_URL = re.compile(
-    r"jdbc:(?P<database_type>\w+):(?:thin:@)?(?://)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?"
+    r"jdbc:(?P<database_type>\w+):(?:thin:@|(?!thin:))(?://)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?"
     r"(?P<database>[/:][\w.$-]+)?(?P<options>[/;?].*)?"
 )
 _SNOWFLAKE_DOMAIN = ".snowflakecomputing.com"

@@ -79,6 +79,8 @@ class RunOwnership(RunPolicy):
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
         self._has_abandoned_runs = False
+        # Those with an OpenLineage event of their start.
+        self._announced: set[tuple[str, int]] = set()
 
     @property
     def restart_failed_runs(self) -> bool:
@@ -147,6 +149,12 @@ class RunOwnership(RunPolicy):
 
     def emit_stats(self, context: Context, group: tracking.RunGroup) -> None:
         """Emit the metrics of the runs that this task owns; those of joined runs are those of other tasks."""
+        try:
+            self._emit_stats(context, group)
+        except Exception as error:  # noqa: BLE001 - the backend is configurable, and must not fail the task
+            self.log.warning("Could not emit the metrics of the runs: %s", error)
+
+    def _emit_stats(self, context: Context, group: tracking.RunGroup) -> None:
         from airflow.providers.common.compat.sdk import Stats
 
         joined = self.joined_job_ids
@@ -218,7 +226,8 @@ class RunOwnership(RunPolicy):
         :param observed: the same runs as fetched, where available
         """
         ended = {job_id for job_id, run in (observed or {}).items() if run is not None and run.has_ended}
-        added = {i: count for i, count in runs.items() if self.started.get(i) != count and i not in ended}
+        added = {i: count for i, count in runs.items() if (i, count) not in self._announced and i not in ended}
+        self._announced.update(added.items())
         self.started, self.previous = dict(runs), {}
         identities = {
             job_id: json for job_id, run in (observed or {}).items() if (json := RunIdentity.from_run(run).to_json())

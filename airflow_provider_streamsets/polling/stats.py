@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
@@ -36,6 +37,8 @@ class PollerStats:
         self._now = now
         self._failing_since: float | None = None
         self._is_emitted = False
+        self._is_closed = False
+        self._lock = threading.Lock()
         self.due: float | None = None
         """When the next poll is due; None if the poller has no schedule."""
         self.waiting_runs: int | None = None
@@ -62,12 +65,14 @@ class PollerStats:
                 self._failing_since = None
             elif self._failing_since is None:
                 self._failing_since = began
-            self._emit(
-                result="failed" if has_failed else "succeeded",
-                delay=None if self.due is None else max(began - self.due, 0.0),
-                outage=0.0 if self._failing_since is None else self._now() - self._failing_since,
-                waiting_runs=self.waiting_runs,
-            )
+            with self._lock:
+                if not self._is_closed:
+                    self._emit(
+                        result="failed" if has_failed else "succeeded",
+                        delay=None if self.due is None else max(began - self.due, 0.0),
+                        outage=0.0 if self._failing_since is None else self._now() - self._failing_since,
+                        waiting_runs=self.waiting_runs,
+                    )
 
     @cached_property
     def _tags(self) -> dict[str, str]:
@@ -76,9 +81,11 @@ class PollerStats:
         return {"poller": self._poller, "conn_id": conn_id, "hostname": get_hostname()}
 
     def close(self) -> None:
-        """Reset the gauges, which would keep their last values."""
-        if self._is_emitted:
-            self._emit(outage=0.0, waiting_runs=None if self.waiting_runs is None else 0)
+        """Reset the gauges, which would keep their last values, also if a poll has not ended yet."""
+        with self._lock:
+            self._is_closed = True
+            if self._is_emitted:
+                self._emit(outage=0.0, waiting_runs=None if self.waiting_runs is None else 0)
 
     def _emit(
         self, *, outage: float, waiting_runs: int | None, result: str | None = None, delay: float | None = None

@@ -214,6 +214,21 @@ def test_retry_continues_run(emitted, new_job, new_task, deferrable):
 
 
 @modes
+def test_retry_announces_kept_runs_once(emitted, new_job, new_task, deferrable):
+    jobs = [new_job(records=60_000).job_id for _ in range(2)]
+    task = new_task(
+        ControlHubStartJobsOperator, deferrable, job_ids=jobs, wait_timeout=45, on_timeout="leave", metrics_timeout=0
+    )
+    task.ti.max_tries = 1
+    with pytest.raises(ControlHubRunTimeoutError):
+        task.run()
+    emitted.clear()
+    task.ti.try_number = 2
+    task.run()
+    assert sorted(types(emitted)) == ["COMPLETE", "COMPLETE", "START", "START"]
+
+
+@modes
 def test_run_stopped_at_timeout_is_aborted(emitted, new_job, new_task, deferrable):
     job = new_job(records=1_000_000)
     task = new_task(ControlHubRunJobOperator, deferrable, job_id=job.job_id, wait_timeout=30)

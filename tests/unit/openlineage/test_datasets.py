@@ -76,6 +76,7 @@ def test_stages_name_datasets(stage, configuration, namespace, name):
         ("jdbc:snowflake://org-acct.snowflakecomputing.com/?db=D&warehouse=w", ("snowflake://org-acct", "D.s.t")),
         # No part of a name may be guessed, or be a credential.
         ("jdbc:postgresql://user:password@db/shop", None),
+        ("jdbc:oracle:thin:scott/tiger@db:1521:ORCL", None),
         ("jdbc:mysql://db1,db2/shop", None),
         ("jdbc:oracle:thin:@(DESCRIPTION=(ADDRESS=(HOST=db)))", None),
         ("jdbc:sqlserver://db;encrypt=true", None),

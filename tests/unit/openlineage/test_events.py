@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowConfigException
 
 from airflow_provider_streamsets import openlineage
 from airflow_provider_streamsets.assets.jobs import convert_asset_to_openlineage, job_asset
@@ -83,6 +84,16 @@ def test_missing_provider_does_not_fail_task(hub, context, monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.conf", None)
     assert run(context, openlineage_inject_parent_job_info=True)["outcome"] == "SUCCEEDED"
     assert hub.started_with[0].get("OPENLINEAGE_CONTEXT") in (None, "")
+
+
+def test_invalid_configuration_does_not_fail_task(hub, context, monkeypatch, caplog):
+    def fail() -> bool:
+        raise AirflowConfigException("the transport is no JSON")
+
+    monkeypatch.setattr("airflow.providers.openlineage.conf.is_disabled", fail)
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__SPARK_INJECT_PARENT_JOB_INFO", "perhaps")
+    assert run(context)["outcome"] == "SUCCEEDED"
+    assert "the transport is no JSON" in caplog.text
 
 
 def test_emission_policy_excludes_task(hub, context, emitted):

@@ -500,6 +500,13 @@ def test_metrics_of_ended_run_are_emitted(http, context, sleep_calls, stats, end
     ]
 
 
+def test_failing_metrics_backend_does_not_fail_task(http, context, sleep_calls, stats, monkeypatch, task_log):
+    SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
+    monkeypatch.setattr(stats, "timing", lambda *_, **__: 1 / 0)
+    assert operator(metrics_timeout=0).execute(context)["outcome"] == "SUCCEEDED"
+    assert "Could not emit the metrics of the runs: division by zero" in task_log()
+
+
 def test_emitted_metrics_are_documented(http, context, sleep_calls, stats):
     SingleJobHub(http, latest=None, script=[succeeded(1)], counts=counts_json(1))
     operator(metrics_timeout=0).execute(context)

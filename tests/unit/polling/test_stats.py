@@ -99,6 +99,14 @@ def test_failing_backend_is_logged_and_does_not_stop_polling(monkeypatch, caplog
     assert "Could not emit the metrics of a poll." in caplog.text
 
 
+def test_poll_that_ends_after_close_leaves_gauges_at_zero(recorded):
+    poller_stats = stats.PollerStats("tasks", "conn", lambda: 0.0)
+    poller_stats.waiting_runs = 3
+    poller_stats.run(lambda: None)
+    poller_stats.run(poller_stats.close)
+    assert recorded.values("streamsets.poller.waiting_runs") == [3, 0]
+
+
 def test_forbidden_job_is_no_outage(recorded):
     client = FakeStatusClient()
     client.forbidden = {"job-0"}
