@@ -7,11 +7,12 @@ import re
 from typing import Any
 
 import pytest
-import schemathesis
 from fastapi.routing import APIRoute
 
 from airflow_provider_streamsets.sandbox.openapi import SERVICES
 from tests.unit.fakes.sandbox_app import Hub
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is a tool of the main environment")
 
 HUB = Hub()
 KINDS = ("openapi", "swagger")

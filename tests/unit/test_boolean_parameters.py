@@ -37,7 +37,7 @@ TRIGGERS = sorted(
         for entry in get_provider_info()["triggers"]
         for module in entry["python-modules"]
         for _, found in inspect.getmembers(importlib.import_module(module), inspect.isclass)
-        if issubclass(found, BaseTrigger) and found.__module__.startswith("airflow_provider_streamsets.")
+        if found.__module__.startswith("airflow_provider_streamsets.") and issubclass(found, BaseTrigger)
     },
     key=lambda found: found.__name__,
 )

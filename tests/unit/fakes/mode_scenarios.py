@@ -655,8 +655,9 @@ def approximately_equal(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(approximately_equal(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(approximately_equal, one, other))
-    with contextlib.suppress(TypeError, ValueError):
-        one, other = datetime.fromisoformat(one).timestamp(), datetime.fromisoformat(other).timestamp()
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        # Python 3.10 does not read the time zone "Z".
+        one, other = (datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp() for time in (one, other))
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= CLOCK_TOLERANCE
     return bool(one == other)

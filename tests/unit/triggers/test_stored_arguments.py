@@ -33,7 +33,7 @@ TRIGGERS = sorted(
         for entry in get_provider_info()["triggers"]
         for module in entry["python-modules"]
         for _, found in inspect.getmembers(importlib.import_module(module), inspect.isclass)
-        if issubclass(found, BaseTrigger) and found.__module__ == module
+        if found.__module__ == module and issubclass(found, BaseTrigger)
     },
     key=lambda found: found.__name__,
 )

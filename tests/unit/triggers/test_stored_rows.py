@@ -52,7 +52,7 @@ def class_paths() -> set[str]:
         for entry in get_provider_info()["triggers"]
         for module in entry["python-modules"]
         for name, found in inspect.getmembers(importlib.import_module(module), inspect.isclass)
-        if issubclass(found, BaseTrigger) and found.__module__ == module and name.startswith("ControlHub")
+        if found.__module__ == module and issubclass(found, BaseTrigger) and name.startswith("ControlHub")
     }
 
 
