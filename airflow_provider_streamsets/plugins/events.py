@@ -110,11 +110,10 @@ async def receive_event(
     try:
         asset_id = await _threads.run(_find_asset, change.job_id)
         client = await _threads.run(_sources.reader(conn_id).client)
-        latest, run = await _find_run(client, change.job_id, asset_id)
-        since = _earliest_event(client, run)
+        latest, run, has_event = await _find_run(client, change.job_id, asset_id)
         if run.finish_time is not None and _seconds_since_end(client, run) > _MAX_AGE.total_seconds():
             reason = f"ended more than {_MAX_AGE.days * 24} hours ago"
-        elif await _threads.run(_is_registered, asset_id, _identity(change.job_id, run), since):
+        elif has_event:
             reason = "already has an event"
         else:
             reader = FinishedRunReader(
@@ -128,7 +127,7 @@ async def receive_event(
             report = await _read_report(reader, metrics_timeout + _REPORT_TIMEOUT)
             if report.outcome not in outcomes:
                 reason = f"{report.ending}, which is not to be reported"
-            elif (event_id := await _threads.run(_register, asset_id, report, since)) is None:
+            elif (event_id := await _threads.run(_register, asset_id, report, _earliest_event(client, run))) is None:
                 reason = "already has an event"
             else:
                 log.info("%s. Asset event %d.", report.summary, event_id)
@@ -214,19 +213,19 @@ async def _request(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwar
     return result
 
 
-async def _find_run(client: ControlHubClient, job_id: str, asset_id: int) -> tuple[JobRun, JobRun]:
+async def _find_run(client: ControlHubClient, job_id: str, asset_id: int) -> tuple[JobRun, JobRun, bool]:
     """
-    Return the latest run of a job, and the run that has ended and needs an event: the same, or that before it.
+    Return the latest run of a job, the run to report, and whether that has an event already.
 
-    If both have events, return the latest.
+    The run to report is the latest one, or the one before it if that has just ended and only the latest has an event.
 
-    :raises HTTPException: if the latest run is active, and the one before has an event
+    :raises HTTPException: if the latest run is active, and the one before is not to be reported
     """
     for delay in _CONFIRM_DELAYS:
         await sleep(delay)
         latest = await _fetch_latest(client, job_id)
         if latest.has_ended and not await _has_event_of_run(client, job_id, latest, asset_id):
-            return latest, latest
+            return latest, latest, False
         for run in await _request(client.runs.history, job_id, 2):
             is_previous = run.run_count == latest.run_count - 1 and run.has_ended and run.finish_time is not None
             if (
@@ -234,9 +233,9 @@ async def _find_run(client: ControlHubClient, job_id: str, asset_id: int) -> tup
                 and _seconds_since_end(client, run) < _SUCCESSOR_DELAY
                 and not await _has_event_of_run(client, job_id, run, asset_id)
             ):
-                return latest, run
+                return latest, run, False
         if latest.has_ended:
-            return latest, latest
+            return latest, latest, True
     raise HTTPException(409, f"Run {latest.run_count} has not ended: it is {latest.status}.")
 
 
