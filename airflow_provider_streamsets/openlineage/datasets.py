@@ -69,6 +69,14 @@ def _bucket_and_path(bucket: str, prefix: str) -> tuple[str, str]:
     return bucket, "/".join(part for part in (path.strip("/"), prefix.strip("/")) if part) or "/"
 
 
+def _s3(bucket: str, prefix: str) -> DatasetNaming:
+    return S3(*_bucket_and_path(bucket, prefix))
+
+
+def _gcs(bucket: str, prefix: str) -> DatasetNaming:
+    return GCS(*_bucket_and_path(bucket, prefix))
+
+
 def _kafka(brokers: str, topic: str) -> DatasetNaming:
     host, _, port = brokers.partition(",")[0].strip().rpartition(":")
     return Kafka(host, port, topic)
@@ -121,6 +129,7 @@ def _databricks(url: str, table: str) -> Name:
 
 _STAGE = "com_streamsets_pipeline_stage_"
 _CDC_TABLES = StageNames(_table, ("schema", "table"), "connectionString", each="schemaTableConfigs")
+_GCS_BUCKET = StageNames(_gcs, ("bucketTemplate", "commonPrefix"))
 
 STAGES: Mapping[str, StageNames] = {
     f"{_STAGE}origin_jdbc_table_TableJdbcDSource": StageNames(
@@ -132,12 +141,8 @@ STAGES: Mapping[str, StageNames] = {
     f"{_STAGE}origin_multikafka_MultiKafkaDSource": StageNames(
         _kafka, ("topic",), "metadataBrokerList|brokerURI", each="topicList"
     ),
-    f"{_STAGE}origin_s3_AmazonS3DSource": StageNames(
-        lambda *names: S3(*_bucket_and_path(*names)), ("s3Config.bucket", "s3Config.commonPrefix")
-    ),
-    f"{_STAGE}cloudstorage_origin_GoogleCloudStorageDSource": StageNames(
-        lambda *names: GCS(*_bucket_and_path(*names)), ("bucketTemplate", "commonPrefix")
-    ),
+    f"{_STAGE}origin_s3_AmazonS3DSource": StageNames(_s3, ("s3Config.bucket", "s3Config.commonPrefix")),
+    f"{_STAGE}cloudstorage_origin_GoogleCloudStorageDSource": _GCS_BUCKET,
     f"{_STAGE}pubsub_origin_PubSubDSource": StageNames(
         lambda *names: PubSubNaming(PubSubResourceType.SUBSCRIPTION, *names), ("subscriptionId",), "projectId"
     ),
@@ -150,12 +155,8 @@ STAGES: Mapping[str, StageNames] = {
     f"{_STAGE}destination_kafka_KafkaDTarget": StageNames(
         _kafka, ("topic",), "metadataBrokerList", unless="runtimeTopicResolution"
     ),
-    f"{_STAGE}destination_s3_AmazonS3DTarget": StageNames(
-        lambda *names: S3(*_bucket_and_path(*names)), ("s3Config.bucketTemplate", "s3Config.commonPrefix")
-    ),
-    f"{_STAGE}cloudstorage_destination_GoogleCloudStorageDTarget": StageNames(
-        lambda *names: GCS(*_bucket_and_path(*names)), ("bucketTemplate", "commonPrefix")
-    ),
+    f"{_STAGE}destination_s3_AmazonS3DTarget": StageNames(_s3, ("s3Config.bucketTemplate", "s3Config.commonPrefix")),
+    f"{_STAGE}cloudstorage_destination_GoogleCloudStorageDTarget": _GCS_BUCKET,
     f"{_STAGE}destination_hdfs_HdfsDTarget": StageNames(
         _hdfs, ("dirPathTemplate",), "hdfsUri", unless="dirPathTemplateInHeader"
     ),
