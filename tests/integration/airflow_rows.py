@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pytest
 from airflow import settings
 from airflow.models.asset import AssetActive, AssetDagRunQueue, AssetEvent, AssetModel, DagScheduleAssetReference
 from airflow.models.base import Base
@@ -29,6 +30,19 @@ def create_tables() -> None:
     """Create the tables of Airflow's database."""
     import_all_models()
     Base.metadata.create_all(settings.engine)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables() -> None:
+    """The tables of Airflow's database."""
+    create_tables()
+
+
+@pytest.fixture(autouse=True)
+def no_rows() -> Iterator[None]:
+    """Each test has its own rows."""
+    yield
+    delete_rows()
 
 
 def delete_rows() -> None:

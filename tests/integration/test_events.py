@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,31 +24,21 @@ from airflow_provider_streamsets.plugins import events
 from airflow_provider_streamsets.plugins.sources import Sources
 from airflow_provider_streamsets.triggers.job_events import ControlHubJobRunEventTrigger
 from tests.integration.airflow_rows import (
-    create_tables,
     delete_rows,
+    no_rows,
     read_events,
     read_queued_dags,
     store_asset,
     store_event,
+    tables,
 )
 from tests.integration.conftest import start_run
+
+__all__ = ["no_rows", "tables"]
 
 TOKEN = "0123456789abcdef" * 4
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 QUICK, ENDLESS, FAILING = "Quick check", "Clickstream to lake", "Payments reconciliation"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tables() -> None:
-    """The tables of Airflow's database."""
-    create_tables()
-
-
-@pytest.fixture(autouse=True)
-def no_rows() -> Iterator[None]:
-    """Each test has its own assets."""
-    yield
-    delete_rows()
 
 
 def set_connection(monkeypatch: pytest.MonkeyPatch, airflow_conn: str, *, conn_id: str = "", **extra: Any) -> None:

@@ -32,27 +32,16 @@ from airflow_provider_streamsets.get_provider_info import get_provider_info
 from airflow_provider_streamsets.operators.runs import ControlHubRunJobOperator
 from airflow_provider_streamsets.plugins import app as pages_app
 from airflow_provider_streamsets.plugins.sources import Sources
-from tests.integration.airflow_rows import create_tables, delete_rows
+from tests.integration.airflow_rows import no_rows, tables
 from tests.integration.airflow_rows import store_task as _store_task
 from tests.integration.conftest import start_run as start
+
+__all__ = ["no_rows", "tables"]
 
 CONN_ID = "streamsets_pages"
 LOGO = get_provider_info()["integrations"][0]["logo"].removeprefix(compat.PAGES_PATH)
 HEADER = {"X-Streamsets-Action": "1"}
 _is_authorized_dag = SimpleAuthManager.is_authorized_dag
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tables() -> None:
-    """The tables of Airflow's database."""
-    create_tables()
-
-
-@pytest.fixture(autouse=True)
-def no_rows() -> Iterator[None]:
-    """Each test has its own tasks."""
-    yield
-    delete_rows()
 
 
 @pytest.fixture
