@@ -79,7 +79,7 @@ class RunOwnership(RunPolicy):
         self._stop_requested: dict[str, int] = {}
         self._stopped: dict[str, int] = {}
         self._has_abandoned_runs = False
-        # Those with an OpenLineage event of their start.
+        # Job id and number of the runs whose start is an OpenLineage event.
         self._announced: set[tuple[str, int]] = set()
 
     @property
@@ -143,7 +143,7 @@ class RunOwnership(RunPolicy):
         try:
             after = self.task.rendered.force_stop_after
         except ValueError as error:
-            # Unless a task fails because of this, or before it is rendered, it is checked before. Runs must be stopped.
+            # Only a task that fails before its parameters are checked gets here. Its runs must be stopped nevertheless.
             self.log.warning("Stopping without force: %s", error)
         return after
 
