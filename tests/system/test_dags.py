@@ -24,6 +24,21 @@ def wait_for_state(
     )
 
 
+def wait_for_executor_event(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> None:
+    """Wait until the scheduler knows that the first part of a task has ended.
+
+    If the second part is queued before, the scheduler takes the end of the first part for the task's own and fails it:
+    ``SchedulerJobRunner.process_executor_events``. A person is slower than the scheduler's loop, a test is not.
+    """
+    key = f"dag_id='{dag_id}', task_id='{task_id}', run_id='{run_id}'"
+    log = airflow.home / "scheduler.log"
+    wait_until(
+        lambda: any("Received executor event" in line and key in line for line in log.read_text("utf-8").splitlines()),
+        f"the executor event of {dag_id}.{task_id}",
+        TIMEOUT,
+    )
+
+
 def job_status(sandbox: SandboxProcess, name: str) -> str:
     return str(sandbox.job_state(name)["status"])
 
@@ -223,6 +238,7 @@ def test_run_starts_only_after_approval(airflow, sandbox, response, state, runs)
     assert sandbox.starts("Approved check") == before
     path = f"/dags/{APPROVAL_EXAMPLE}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
     assert airflow.api("GET", path)["subject"].startswith("Run 'Approved check' for 20")
+    wait_for_executor_event(airflow, APPROVAL_EXAMPLE, run_id, "approve")
     airflow.api("PATCH", path, {"chosen_options": [response]})
     assert wait_for_end(airflow, APPROVAL_EXAMPLE, run_id) == "success"
     assert airflow.task_state(APPROVAL_EXAMPLE, run_id, "run_check") == state
