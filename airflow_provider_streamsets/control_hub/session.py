@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
+from airflow_provider_streamsets.control_hub._json import parse_json
 from airflow_provider_streamsets.control_hub.config import ClientConfig
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
@@ -404,12 +405,13 @@ class Session:
         stream_to: Callable[[Iterator[bytes]], Any] | None = None,
         retry: Retry = Retry.SAFE,
         needs_body: bool = False,
+        parse: Callable[[bytearray], Any] = parse_json,
     ) -> Any:
         """
         Send one request to Control Hub and return the parsed JSON of the response; None if it is empty.
 
-        Internal to this package: the resources wrap every public call. `body`, `file`, `stream_to` and `needs_body` are
-        those of :meth:`Transport.send`.
+        Internal to this package: the resources wrap every public call. `body`, `file`, `stream_to`, `needs_body` and
+        `parse` are those of :meth:`Transport.send`.
 
         :param path: path below the service, its ids quoted by :func:`quote_id`
         :param action: what is attempted, for messages
@@ -428,6 +430,7 @@ class Session:
                     stream_to=stream_to,
                     retry=retry,
                     needs_body=needs_body,
+                    parse=parse,
                     time_left=self.time_left,
                 )
             except ControlHubAuthenticationError as error:

@@ -86,6 +86,7 @@ class _Request:
     file: BinaryIO | None
     stream_to: Callable[[Iterator[bytes]], Any] | None
     needs_body: bool
+    parse: Callable[[bytearray], Any]
     raw: bool
     time_left: Callable[[], float] | None
 
@@ -167,6 +168,7 @@ class Transport:
         file: BinaryIO | None = None,
         stream_to: Callable[[Iterator[bytes]], Any] | None = None,
         needs_body: bool = False,
+        parse: Callable[[bytearray], Any] = parse_json,
         raw: bool = False,
         on_moved: Callable[[str], None] | None = None,
         time_left: Callable[[], float] | None = None,
@@ -182,6 +184,7 @@ class Transport:
         :param stream_to: called with the chunks of the response, which then need not be JSON and is never held in
             memory; called again from the first chunk when the request is retried
         :param needs_body: Control Hub always returns a value from this call, so an empty response counts as an outage
+        :param parse: parses the body; raises a ValueError or RecursionError if it is not JSON
         :param raw: return a :class:`RawResponse` for any status that is not transient, instead of parsing the response
         :param on_moved: called with the new base URL when the organization has moved (contract section 1.8)
         :param time_left: returns the seconds until the deadline of a wait, which shortens the timeouts and stops the
@@ -222,6 +225,7 @@ class Transport:
             file,
             stream_to,
             needs_body,
+            parse,
             raw,
             time_left,
         )
@@ -347,7 +351,7 @@ class Transport:
         if not body.strip():
             return None
         try:
-            return parse_json(body)
+            return request.parse(body)
         except (ValueError, RecursionError):
             content_type = self.classifier.redact(response.headers.get("Content-Type", "no content type"))[:100]
             raise self.classifier.unusable_response(

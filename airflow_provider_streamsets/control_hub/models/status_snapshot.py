@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from typing import Annotated, Any
 
+import msgspec
+
+from airflow_provider_streamsets.control_hub._json import parse_json
+from airflow_provider_streamsets.control_hub.errors import ControlHubUnexpectedResponseError
 from airflow_provider_streamsets.control_hub.models.runs import (
     ENDED_STATUSES,
     FAILED_RESULTS,
@@ -14,8 +18,93 @@ from airflow_provider_streamsets.control_hub.models.runs import (
 )
 
 # In milliseconds, the year 5138. Larger values take the slower, validating path.
-_MAX_PLAIN = 10**14
-_COUNTS = ("inputRecordCount", "outputRecordCount", "errorRecordCount", "lastReportedMetricTime")
+_Plain = Annotated[int, msgspec.Meta(gt=0, lt=10**14)]
+
+
+# Neither they nor their values refer to each other, so the garbage collector need not follow thousands of them.
+class _EngineReport(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """An entry of ``pipelineStatus`` without the time of the report, which changes at each poll."""
+
+    sdc_id: str | None = None
+    status: str | None = None
+    message: str | None = None
+
+
+class _EngineCommand(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """An entry of ``ackTrackers``."""
+
+    sdc_id: str | None = None
+    event_type: str | None = None
+    message: str | None = None
+    ack_status: str | None = None
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """The change indicators of a ``JobStatusJson``."""
+
+    run_count: _Plain
+    start_time: _Plain
+    id: str | None = None
+    status: str | None = None
+    color: str | None = None
+    finish_time: int | None = None
+    error_message: str | None = None
+    warnings: msgspec.Raw = msgspec.Raw()
+    pipeline_status: tuple[_EngineReport, ...] | None = None
+    ack_trackers: tuple[_EngineCommand, ...] | None = None
+    input_record_count: int | None = None
+    output_record_count: int | None = None
+    error_record_count: int | None = None
+    last_reported_metric_time: int | None = None
+
+    @property
+    def counts(self) -> tuple[int | None, ...]:
+        """What changes when Control Hub has saved new metrics."""
+        return (
+            self.input_record_count,
+            self.output_record_count,
+            self.error_record_count,
+            self.last_reported_metric_time,
+        )
+
+    @property
+    def change_key(self) -> int:
+        """See :attr:`StatusSnapshot.change_key`."""
+        return hash(
+            (
+                self.id,
+                self.run_count,
+                self.status,
+                self.color,
+                self.finish_time,
+                self.error_message,
+                bytes(self.warnings),
+                self.pipeline_status,
+                # Commands that engines have executed do not matter.
+                *(command for command in self.ack_trackers or () if command.ack_status in FAILED_RESULTS),
+            )
+        )
+
+
+_STATUSES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STATUS = msgspec.json.Decoder(_Status)
+# What msgspec raises for a value that `parse_json` may accept.
+_UNEXPECTED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def split_statuses(body: bytes | bytearray | msgspec.Raw) -> Any:
+    """
+    Split a response with statuses by job id into the JSON of each status, without parsing these.
+
+    :returns: for a response that is no object, its value
+    :raises ValueError: if it is not JSON
+    :raises RecursionError: if it is nested too deeply
+    """
+    try:
+        return _STATUSES.decode(body)
+    except _UNEXPECTED:
+        value = parse_json(body)
+    return {job_id: json.dumps(status).encode() for job_id, status in value.items()} if type(value) is dict else value
 
 
 class StatusSnapshot:
@@ -23,47 +112,49 @@ class StatusSnapshot:
     A ``JobStatusJson`` (contract section 10.2) of which only the change indicators are parsed.
 
     Two snapshots of a job with the same :attr:`change_key` show the same run in the same state. Create one with
-    :meth:`from_wire`.
+    :meth:`parse`.
     """
 
-    __slots__ = ("_raw", "change_key", "has_ended", "run_count", "started")
+    __slots__ = ("_status", "_text", "change_key", "has_ended", "run_count", "started")
 
-    def __init__(self, raw: Mapping[str, Any], run_count: int, started: float | None) -> None:
-        self._raw = raw
-        self.run_count = run_count
+    def __init__(self, text: bytes | msgspec.Raw, status: _Status, started: float | None) -> None:
+        self._text = text
+        self._status = status
+        self.run_count: int = status.run_count
         self.started = started
         """Start time in epoch seconds; None if the response has none."""
-        status = raw.get("status")
-        self.has_ended = isinstance(status, str) and status in ENDED_STATUSES
-        self.change_key = _change_key(raw)
+        self.has_ended = status.status in ENDED_STATUSES
+        self.change_key = status.change_key
 
     @classmethod
-    def from_wire(cls, value: object) -> StatusSnapshot | None:
+    def parse(cls, text: bytes | msgspec.Raw) -> StatusSnapshot | None:
         """
         Create a snapshot of a status; None if the job has never run.
 
         The rules are those of :func:`~airflow_provider_streamsets.control_hub.models.run_or_none`.
 
-        :raises ControlHubUnexpectedResponseError: if the value is not a status
+        :param text: the status as JSON
+        :raises ControlHubUnexpectedResponseError: if it is not a status
         """
-        if isinstance(value, dict):
-            run_count, started = value.get("runCount"), value.get("startTime")
-            if (
-                type(run_count) is int
-                and type(started) is int
-                and 0 < run_count < _MAX_PLAIN
-                and 0 < started < _MAX_PLAIN
-            ):
-                return cls(value, run_count, started / 1000)
-        run = run_or_none(value)
-        if run is None or not isinstance(value, dict):
-            return None
-        return cls(value, run.run_count, run.start_time.timestamp() if run.start_time else None)
+        try:
+            status = _STATUS.decode(text)
+        except _UNEXPECTED:
+            run = run_or_none(_value(text))
+            return None if run is None else cls._of_run(text, run)
+        return cls(text, status, status.start_time / 1000)
+
+    @classmethod
+    def _of_run(cls, text: bytes | msgspec.Raw, run: JobRun) -> StatusSnapshot:
+        """Return the snapshot of a status with other types of fields: any difference counts as a change."""
+        status = _Status(
+            run.run_count, 0, status=run.status, warnings=msgspec.Raw(text), last_reported_metric_time=run.has_counts
+        )
+        return cls(text, status, run.start_time.timestamp() if run.start_time else None)
 
     @property
     def counts_change_key(self) -> int:
         """A key that also changes when Control Hub has saved new metrics."""
-        return _hash(self.change_key, *map(self._raw.get, _COUNTS))
+        return hash((self.change_key, self._status.counts))
 
     def lacks_counts(self, now: float) -> bool:
         """
@@ -71,8 +162,8 @@ class StatusSnapshot:
 
         :param now: epoch seconds
         """
-        raw = self._raw
-        return raw.get("status") == "ACTIVE" and is_established(self.started, now) and not any(map(raw.get, _COUNTS))
+        status = self._status
+        return status.status == "ACTIVE" and is_established(self.started, now) and not any(status.counts)
 
     def to_run(self) -> JobRun:
         """
@@ -80,53 +171,13 @@ class StatusSnapshot:
 
         :raises ControlHubUnexpectedResponseError: if the response does not follow the API
         """
-        return JobRun.from_wire(self._raw)
+        return JobRun.from_wire(_value(self._text))
 
 
-def _change_key(raw: Mapping[str, Any]) -> int:
-    pipelines = raw.get("pipelineStatus")
-    # Excludes the engines' report times, which change at each poll.
-    pipelines_key = (
-        [
-            (entry.get("sdcId"), entry.get("status"), entry.get("message")) if isinstance(entry, dict) else entry
-            for entry in pipelines
-        ]
-        if isinstance(pipelines, list)
-        else pipelines
-    )
-    return _hash(
-        raw.get("id"),
-        raw.get("runCount"),
-        raw.get("status"),
-        raw.get("color"),
-        raw.get("finishTime"),
-        raw.get("errorMessage"),
-        *_items(raw.get("warnings")),
-        *_items(pipelines_key),
-        *_failed_commands(raw.get("ackTrackers")),
-    )
-
-
-def _failed_commands(trackers: Any) -> list[Any]:
-    """Return the distinguishing fields of commands that engines have not executed; other commands do not matter."""
-    return [
-        (entry.get("sdcId"), entry.get("eventType"), entry.get("message"))
-        for entry in (trackers if isinstance(trackers, list) else ())
-        if isinstance(entry, dict) and isinstance(result := entry.get("ackStatus"), str) and result in FAILED_RESULTS
-    ]
-
-
-def _items(value: Any) -> Any:
-    return value if isinstance(value, list) else () if value is None else (value,)
-
-
-def _hash(*values: Any) -> int:
+def _value(text: bytes | msgspec.Raw) -> Any:
     try:
-        return hash(values)
-    except TypeError:
-        # An object or array where the API has scalars.
-        pass
-    try:
-        return hash(repr(values))
-    except RecursionError:
-        return 0
+        return parse_json(bytes(text))
+    except (ValueError, RecursionError) as error:
+        raise ControlHubUnexpectedResponseError(
+            f"Unexpected response from Control Hub: job status must be JSON ({type(error).__name__})."
+        ) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from airflow_provider_streamsets.control_hub import submission
-from airflow_provider_streamsets.control_hub._json import as_list, as_object
+from airflow_provider_streamsets.control_hub._json import as_list, as_object, parse_json
 from airflow_provider_streamsets.control_hub._messages import describe_ids, join_truncated
 from airflow_provider_streamsets.control_hub.choices import DEFAULT_POLL_INTERVAL
 from airflow_provider_streamsets.control_hub.deadline import Deadline
@@ -24,7 +24,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.job_state import check_all_startable, check_startable
 from airflow_provider_streamsets.control_hub.models import Job, JobRun, RunEvent, RunIdentity, RunRef, run_or_none
-from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot, split_statuses
 from airflow_provider_streamsets.control_hub.paging import PAGE_LENGTH, chunked, page_params, paginate
 from airflow_provider_streamsets.control_hub.services import Retry, Service, quote_id
 from airflow_provider_streamsets.control_hub.submission import BulkStarter, JobStarter, StartIntent
@@ -475,14 +475,16 @@ class Runs:
             error if its status is invalid
         """
         found: dict[str, StatusSnapshot | ControlHubError | None] = {}
-        for job_id, status in self._raw_statuses(job_ids):
+        for job_id, status in self._raw_statuses(job_ids, split_statuses):
             try:
-                found[job_id] = StatusSnapshot.from_wire(status)
+                found[job_id] = None if status is None else StatusSnapshot.parse(status)
             except ControlHubUnexpectedResponseError as error:
                 found[job_id] = error
         return found
 
-    def _raw_statuses(self, job_ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    def _raw_statuses(
+        self, job_ids: Iterable[str], parse: Callable[[bytearray], Any] = parse_json
+    ) -> Iterator[tuple[str, Any]]:
         for batch in chunked(list(dict.fromkeys(job_ids)), self._client.bulk_size):
             response = self._client.request(
                 "POST",
@@ -491,6 +493,7 @@ class Runs:
                 action=f"read the status of {describe_ids(batch)}",
                 body=batch,
                 needs_body=True,
+                parse=parse,
             )
             statuses = as_object(response, "statuses of jobs")
             # Ids without a status may be missing or null (contract section 18.6).

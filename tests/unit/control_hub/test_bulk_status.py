@@ -15,7 +15,7 @@ from airflow_provider_streamsets.control_hub import (
 )
 from airflow_provider_streamsets.control_hub.bulk_status import BulkStatusReader
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
-from tests.unit.fakes.api_payloads import HUB
+from tests.unit.fakes.api_payloads import HUB, parse_snapshot
 from tests.unit.fakes.single_job_hub import run_json
 
 STATUS = f"{HUB}/jobrunner/rest/v1/jobs/status"
@@ -120,14 +120,14 @@ def test_unreadable_runs_are_skipped_and_logged_once(client, http, caplog):
     ids=str,
 )
 def test_never_run_job_has_no_snapshot(value):
-    assert StatusSnapshot.from_wire(value) is None
+    assert parse_snapshot(value) is None
 
 
 def test_change_key_ignores_report_times():
     status = run_json(4, pipelineStatus=[{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 1}])
     later = {**status, "pipelineStatus": [{"sdcId": "e", "status": "RUNNING", "lastReportedTime": 2}]}
     counted = {**status, "inputRecordCount": 5}
-    snapshots = [StatusSnapshot.from_wire(value) for value in (status, later, counted)]
+    snapshots = [parse_snapshot(value) for value in (status, later, counted)]
     assert all(snapshot is not None for snapshot in snapshots)
     one, two, three = (snapshot for snapshot in snapshots if snapshot is not None)
     assert one.change_key == two.change_key == three.change_key
@@ -137,7 +137,7 @@ def test_change_key_ignores_report_times():
 
 def test_change_key_covers_engine_rejections():
     def digest(*trackers):
-        return StatusSnapshot.from_wire(run_json(4, ackTrackers=list(trackers))).change_key
+        return parse_snapshot(run_json(4, ackTrackers=list(trackers))).change_key
 
     done, refused = {"sdcId": "e", "ackStatus": "SUCCESS"}, {"sdcId": "e", "ackStatus": "ERROR", "message": "no lib"}
     assert digest() == digest(done) == digest(done, {**done, "ackStatus": "PENDING"})
@@ -165,7 +165,7 @@ FIELDS = [
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values) | json_values)
 def test_any_status_yields_snapshot_or_error(value):
     try:
-        snapshot = StatusSnapshot.from_wire(value)
+        snapshot = parse_snapshot(value)
         if snapshot is not None:
             assert isinstance(snapshot.counts_change_key, int)
             snapshot.to_run()

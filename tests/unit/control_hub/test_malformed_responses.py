@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.unit.fakes.api_payloads import (
     STATUSES,
     job_json,
     page_json,
+    parse_snapshot,
     pipeline_json,
     run_json,
     succeeded,
@@ -36,21 +38,40 @@ from tests.unit.fakes.api_payloads import (
 DEEP = '{"a":' * 450 + "1" + "}" * 450
 
 
-@pytest.mark.parametrize("status", [["INACTIVE"], {"INACTIVE": 1}, 5, True, None])
-def test_snapshot_with_invalid_status_has_not_ended(status):
-    snapshot = StatusSnapshot.from_wire({**succeeded(2), "status": status})
+@pytest.mark.parametrize("status", [["INACTIVE"], {"INACTIVE": 1}, 5, True])
+def test_snapshot_rejects_invalid_status(status):
+    with pytest.raises(ControlHubUnexpectedResponseError):
+        parse_snapshot({**succeeded(2), "status": status})
+
+
+def test_snapshot_without_status_has_not_ended():
+    snapshot = parse_snapshot({**succeeded(2), "status": None})
     assert snapshot is not None
     assert snapshot.has_ended is False
 
 
 @pytest.mark.parametrize("field", ["warnings", "pipelineStatus"])
 @pytest.mark.parametrize("value", [5, True, 1.5, "text", {"a": [1]}, [[1]], [5], [{"sdcId": []}]])
-def test_snapshot_defers_invalid_list_errors(field, value):
-    snapshot = StatusSnapshot.from_wire({**run_json(2), field: value})
-    assert snapshot is not None
-    assert isinstance(snapshot.counts_change_key, int)
+def test_snapshot_with_invalid_list_is_no_run(field, value):
+    def run(value):
+        snapshot = parse_snapshot({**run_json(2), field: value})
+        assert snapshot is not None
+        return snapshot.to_run()
+
+    assert run(None).run_count == 2
     with pytest.raises(ControlHubUnexpectedResponseError):
-        snapshot.to_run()
+        run(value)
+
+
+@pytest.mark.parametrize("field", ["errorMessage", "color"])
+def test_snapshot_of_unusual_json_is_that_of_the_run(http, client, field):
+    unusual = {**run_json(2), field: "half of \ud83d", "unknown": math.nan}
+    http.post(STATUSES, text="\ufeff" + json.dumps({JOB_ID: unusual}))
+    snapshot = client.runs.snapshots([JOB_ID])[JOB_ID]
+    assert isinstance(snapshot, StatusSnapshot)
+    run = JobRun.from_wire({**unusual, field: "half of ?"})
+    assert snapshot.to_run() == run
+    assert (snapshot.run_count, snapshot.has_ended) == (run.run_count, run.has_ended)
 
 
 @pytest.mark.parametrize("field", ["startTime", "runCount", "finishTime"])

@@ -13,6 +13,8 @@ import pytest
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
+from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
+
 ORGANIZATION = "3f1c7a52-8d1e-11ee-b9d1-0242ac120002"
 HUB = "https://na01.hub.example.com"
 SIBLING = "https://eu01.hub.example.com"
@@ -64,6 +66,11 @@ TOKEN = make_token({"s": SECRET, "v": 1, "iss": "na01", "jti": CREDENTIAL_ID, "o
 
 def run_id(run_count: int) -> str:
     return f"9c000000-0000-4000-8000-{run_count:012d}:{ORGANIZATION}"
+
+
+def parse_snapshot(status: Any) -> StatusSnapshot | None:
+    """Return the snapshot of a status."""
+    return StatusSnapshot.parse(json.dumps(status).encode())
 
 
 def run_json(run_count: int = 1, status: str = "ACTIVE", color: str = "GREEN", **fields: Any) -> dict[str, Any]:

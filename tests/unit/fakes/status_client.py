@@ -16,6 +16,7 @@ from airflow_provider_streamsets.control_hub.models import JobRun
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 from airflow_provider_streamsets.polling.poller import SharedStatusPoller
+from tests.unit.fakes.api_payloads import parse_snapshot
 from tests.unit.fakes.single_job_hub import LONG_AGO, run_json
 from tests.unit.fakes.virtual_time import run_in_virtual_time
 
@@ -55,7 +56,7 @@ class FakeStatusClient:
         found: dict[str, StatusSnapshot | ControlHubError | None] = {}
         for job_id in job_ids:
             try:
-                found[job_id] = StatusSnapshot.from_wire(self.status(job_id))
+                found[job_id] = parse_snapshot(self.status(job_id))
             except ControlHubError as error:
                 found[job_id] = error
         return found
