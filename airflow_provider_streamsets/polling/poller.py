@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 import logging
 import time
 import weakref
@@ -40,6 +39,57 @@ _BATCHING_DELAY = 0.1
 _MIN_DELAY = 0.001
 
 
+class _PollQueue:
+    """
+    Jobs by the time at which they are due.
+
+    Most of them are due together with all others of their request, so that the heap of times stays small. An entry is
+    outdated when its job was rescheduled or removed; it is dropped when its time comes.
+
+    :param schedule: the schedule, in which the jobs have slots
+    """
+
+    def __init__(self, schedule: PollSchedule) -> None:
+        self._schedule = schedule
+        self._times: list[float] = []
+        self._jobs: dict[float, list[WatchedJob]] = {}
+
+    def add(self, job: WatchedJob, due: float) -> None:
+        """Add a job, or change when it is due."""
+        self.remove(job)
+        job.due = due
+        if due not in self._jobs:
+            self._jobs[due] = []
+            heapq.heappush(self._times, due)
+        self._jobs[due].append(job)
+
+    def remove(self, job: WatchedJob) -> None:
+        """Remove a job, if it is in the queue."""
+        self._schedule.release(job.due)
+        job.due = float("nan")
+
+    @property
+    def next_due(self) -> float | None:
+        """When the first job is due; None if there is none."""
+        while self._times:
+            due = self._times[0]
+            jobs = self._jobs[due]
+            while jobs and jobs[-1].due != due:
+                jobs.pop()
+            if jobs:
+                return due
+            del self._jobs[heapq.heappop(self._times)]
+        return None
+
+    def take(self, number: int) -> list[WatchedJob]:
+        """Remove the jobs that are due first, up to a number of them, and return them."""
+        taken: list[WatchedJob] = []
+        while len(taken) < number and (due := self.next_due) is not None:
+            taken.append(self._jobs[due].pop())
+            self.remove(taken[-1])
+        return taken
+
+
 class SharedStatusPoller(RequestSender):
     """
     Polls the statuses of all subscribed jobs with bulk requests, sent one after the other in a thread.
@@ -71,9 +121,7 @@ class SharedStatusPoller(RequestSender):
         self.subscription_count = 0
         """Number of open subscriptions."""
         self._jobs: dict[str, WatchedJob] = {}
-        # Heap of jobs by due time; outdated entries are dropped when they come up.
-        self._queue: list[tuple[float, int, WatchedJob]] = []
-        self._sequence = itertools.count()
+        self._queue = _PollQueue(self._poll_schedule)
         self._changed = Wakeup()
         self._task: asyncio.Task[None] | None = None
         self._query = BulkStatusReader(client)
@@ -110,7 +158,7 @@ class SharedStatusPoller(RequestSender):
         if not 0 < float(interval) < float("inf"):
             raise ValueError(f"'interval' must be a number of seconds above 0, got {interval!r}.")
         run_counts = {str(job_id): int(run_count) for job_id, run_count in runs.items()}
-        subscription = Subscription(self, float(interval), notify_on, progress_interval)
+        subscription = Subscription(self, tuple(run_counts), float(interval), notify_on, progress_interval)
         now = self.now()
         for job_id, run_count in run_counts.items():
             job = self._jobs.get(job_id)
@@ -118,40 +166,30 @@ class SharedStatusPoller(RequestSender):
                 job = self._jobs[job_id] = WatchedJob(job_id)
             else:
                 self._poll_schedule.remove(job.interval)
-            job.add(subscription.subscribe_job(job, run_count, started=now))
+            job.add(JobSubscription(subscription, run_count, started=now))
             self._poll_schedule.add(job.interval)
-            self._schedule(job, now + _BATCHING_DELAY)
+            self._queue.add(job, now + _BATCHING_DELAY)
         self._changed.wake()
         if self._task is None:
             self._task = spawn(self._run())
         return subscription
 
-    def leave(self, job_subscription: JobSubscription) -> None:
-        """Remove a subscription to a job, and stop polling the job after the last one."""
-        job = job_subscription.job
+    def leave(self, job_id: str, subscription: Subscription) -> None:
+        """Remove a subscription to a job, if there is one, and stop polling the job after the last one."""
+        job = self._jobs.get(job_id)
+        if job is None or all(one.subscription is not subscription for one in job.subscriptions):
+            return
         self._poll_schedule.remove(job.interval)
-        job.remove(job_subscription)
+        job.remove(subscription)
         if job.subscriptions:
             self._poll_schedule.add(job.interval)
             return
-        del self._jobs[job.job_id]
-        self._poll_schedule.release(job.due)
-        job.due = float("nan")
-        self._query.forget(job.job_id)
+        del self._jobs[job_id]
+        self._queue.remove(job)
+        self._query.forget(job_id)
         if not self._jobs and self._task is not None:
             self._task.cancel()
             self._task = None
-            self._queue.clear()
-
-    def _schedule(self, job: WatchedJob, due: float) -> None:
-        self._poll_schedule.release(job.due)
-        job.due = due
-        heapq.heappush(self._queue, (due, next(self._sequence), job))
-
-    def _first(self) -> WatchedJob | None:
-        while self._queue and self._queue[0][0] != self._queue[0][2].due:
-            heapq.heappop(self._queue)
-        return self._queue[0][2] if self._queue else None
 
     def _pause(self) -> float:
         """Return the seconds until a request may be sent, 0 if it is not worth a wait."""
@@ -160,13 +198,13 @@ class SharedStatusPoller(RequestSender):
 
     async def _run(self) -> None:
         while self._jobs:
-            first = self._first()
-            wait = None if first is None else max(first.due - self.now(), self._pause())
-            if first is None or wait is None or wait > _MIN_DELAY:
+            due = self._queue.next_due
+            wait = None if due is None else max(due - self.now(), self._pause())
+            if due is None or wait is None or wait > _MIN_DELAY:
                 await self._changed.wait(wait)
                 continue
             try:
-                await self._poll(first.due)
+                await self._poll(due)
             except Exception as error:
                 # A bug here must not fail the waits: their own deadlines limit them.
                 log.exception("Unexpected error in the status poller; retrying.")
@@ -175,13 +213,7 @@ class SharedStatusPoller(RequestSender):
     def _next_batch(self) -> list[WatchedJob]:
         """Take the jobs that are due first, and fill the batch with jobs that are due next."""
         size = self._poll_schedule.batch_size = self._batch_size.within(self.client.bulk_size)
-        batch: list[WatchedJob] = []
-        while len(batch) < size and (job := self._first()) is not None:
-            heapq.heappop(self._queue)
-            self._poll_schedule.release(job.due)
-            job.due = float("nan")
-            batch.append(job)
-        return batch
+        return self._queue.take(size)
 
     async def _poll(self, due: float) -> None:
         self._stats.due, self._stats.waiting_runs = due, len(self._jobs)
@@ -242,7 +274,7 @@ class SharedStatusPoller(RequestSender):
                 continue
             for updates in self._query.parse({job.job_id: result}).values():
                 for job_subscription in recipients:
-                    job_subscription.notify(result, updates, now)
+                    job_subscription.notify(job.job_id, result, updates, now)
 
     def _reschedule(
         self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
@@ -256,12 +288,12 @@ class SharedStatusPoller(RequestSender):
                 continue
             if job.job_id not in results:
                 # The request failed; the back-off decides when it is retried.
-                self._schedule(job, now)
+                self._queue.add(job, now)
                 continue
             delay = poll_delay(job.interval, max(now - job.started, _age(results[job.job_id], job, wall_clock)))
             if delay >= job.interval and delay not in slots:
                 slots[delay] = self._poll_schedule.slot(polled_at, delay)
-            self._schedule(job, slots.get(delay, polled_at + delay))
+            self._queue.add(job, slots.get(delay, polled_at + delay))
             if delay in slots:
                 self._poll_schedule.reserve(job.due)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
@@ -43,21 +43,20 @@ class WatchedJob:
         self.interval = min(self.interval, job_subscription.subscription.interval)
         self.started = min(self.started, job_subscription.started)
 
-    def remove(self, job_subscription: JobSubscription) -> None:
-        """Remove a subscription."""
-        self.subscriptions = tuple(other for other in self.subscriptions if other is not job_subscription)
+    def remove(self, subscription: Subscription) -> None:
+        """Remove what a subscription has added."""
+        self.subscriptions = tuple(one for one in self.subscriptions if one.subscription is not subscription)
         if self.subscriptions:
-            self.interval = min(job_subscription.subscription.interval for job_subscription in self.subscriptions)
+            self.interval = min(one.subscription.interval for one in self.subscriptions)
 
 
 class JobSubscription:
     """Subscription to one run of a job."""
 
-    __slots__ = ("job", "last_notified", "notified_at", "run_count", "started", "subscription")
+    __slots__ = ("last_notified", "notified_at", "run_count", "started", "subscription")
 
-    def __init__(self, subscription: Subscription, job: WatchedJob, run_count: int, started: float) -> None:
+    def __init__(self, subscription: Subscription, run_count: int, started: float) -> None:
         self.subscription = subscription
-        self.job = job
         self.run_count = run_count
         self.started = started
         self.last_notified: int | None = None
@@ -89,18 +88,23 @@ class JobSubscription:
         )
 
     def notify(
-        self, result: StatusSnapshot | ControlHubError | None, update: JobRun | ControlHubError | None, now: float
+        self,
+        job_id: str,
+        result: StatusSnapshot | ControlHubError | None,
+        update: JobRun | ControlHubError | None,
+        now: float,
     ) -> None:
         """
         Notify the subscriber.
 
+        :param job_id: id of the job
         :param result: result of a poll for the job
         :param update: the same result, parsed
         :param now: time on the loop's clock
         """
         self.last_notified = self._change_key(result) if isinstance(result, StatusSnapshot) else None
         self.notified_at = now
-        self.subscription.notify(self.job.job_id, update)
+        self.subscription.notify(job_id, update)
 
     def _change_key(self, snapshot: StatusSnapshot) -> int:
         changes = self.subscription.notify_on is NotifyOn.CHANGES
@@ -151,22 +155,28 @@ class Subscription(Wakeup):
     Subscription of a wait to the statuses of its jobs; created by :meth:`SharedStatusPoller.subscribe`.
 
     :param poller: the poller, which the subscription keeps open until it is closed
+    :param job_ids: ids of the jobs
     :param interval: seconds between two polls of a run
     :param notify_on: which polls notify the subscriber
     :param progress_interval: seconds after which a poll without changes notifies, too; 0 for never
     """
 
-    __slots__ = ("_end", "_poller", "_progress_interval", "_subscriptions", "_updates", "interval", "notify_on")
+    __slots__ = ("_end", "_job_ids", "_poller", "_progress_interval", "_updates", "interval", "notify_on")
 
     def __init__(
-        self, poller: SharedStatusPoller, interval: float, notify_on: NotifyOn, progress_interval: float
+        self,
+        poller: SharedStatusPoller,
+        job_ids: Sequence[str],
+        interval: float,
+        notify_on: NotifyOn,
+        progress_interval: float,
     ) -> None:
         super().__init__()
         self.interval = interval
         self.notify_on = notify_on
         self._progress_interval = progress_interval
         self._poller: SharedStatusPoller | None = poller
-        self._subscriptions: dict[str, JobSubscription] = {}
+        self._job_ids = job_ids
         # The latest update of each job. None saves memory, as most subscriptions have no updates most of the time.
         self._updates: dict[str, JobRun | ControlHubError | None] | None = None
         self._end: ControlHubError | None = None
@@ -186,25 +196,20 @@ class Subscription(Wakeup):
             return float("inf")
         return max(self._progress_interval, self._poller.subscription_count / _PROGRESS_RATE)
 
-    def subscribe_job(self, job: WatchedJob, run_count: int, *, started: float) -> JobSubscription:
-        """Add a job, and return its subscription."""
-        job_subscription = self._subscriptions[job.job_id] = JobSubscription(self, job, run_count, started)
-        return job_subscription
-
     def close(self) -> None:
         """Unsubscribe from all jobs, and release the poller."""
-        self.unsubscribe(list(self._subscriptions))
+        self._stop()
+        self.unsubscribe(self._job_ids)
         poller, self._poller = self._poller, None
         if poller is not None:
             poller.subscription_count -= 1
             poller.__exit__()
 
     def unsubscribe(self, job_ids: Iterable[str]) -> None:
-        """Unsubscribe from jobs."""
-        for job_id in job_ids:
-            job_subscription = self._subscriptions.pop(job_id, None)
-            if job_subscription is not None and self._poller is not None:
-                self._poller.leave(job_subscription)
+        """Unsubscribe from jobs; nothing happens for those that were unsubscribed before."""
+        if self._poller is not None:
+            for job_id in job_ids:
+                self._poller.leave(job_id, self)
 
     def notify(self, job_id: str, update: JobRun | ControlHubError | None) -> None:
         """Pass an update to the subscriber: the latest run of a job, or the error for this job."""
@@ -219,27 +224,47 @@ class Subscription(Wakeup):
         self._end = error
         self.wake()
 
-    async def next(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
+    def changed(self, timeout: float | None = None) -> asyncio.Future[None]:
         """
-        Wait for the next updates, and return them.
+        Return a future that is done when :meth:`take` can be called. It must be awaited at once.
 
         Failed polls give no update. Polls without changes give none either, unless they may end the wait, or
         `notify_on` requires them.
 
         :param timeout: maximum seconds to wait
+        """
+        future = self._start(timeout)
+        if self._updates is not None or self._end is not None:
+            self.wake()
+        return future
+
+    def take(self) -> dict[str, JobRun | ControlHubError | None]:
+        """
+        Return the updates.
+
         :returns: by job id, the latest run, None if there is none, or the error for this job
-        :raises asyncio.TimeoutError: if there is no update in time
+        :raises asyncio.TimeoutError: if there was no update in time
         :raises ControlHubError: if polling cannot continue, as after a confirmed rejection of the credential
         """
-        if self._updates is None and self._end is None:
-            # Not `wait`, which takes the memory of a coroutine for each waiting run.
-            try:
-                await self._start(timeout)
-            finally:
-                self._stop()
+        self._stop()
         if self._end is not None:
             raise self._end
         if self._updates is None:
             raise asyncio.TimeoutError
         updates, self._updates = self._updates, None
         return updates
+
+    async def next(self, timeout: float | None = None) -> dict[str, JobRun | ControlHubError | None]:
+        """
+        Wait for the next updates, and return them.
+
+        :param timeout: maximum seconds to wait
+        :returns: as :meth:`take`
+        :raises asyncio.TimeoutError: as :meth:`take`
+        :raises ControlHubError: as :meth:`take`
+        """
+        try:
+            await self.changed(timeout)
+        finally:
+            self._stop()
+        return self.take()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run import Tracker
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
+    from airflow_provider_streamsets.polling.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
 
@@ -117,9 +118,25 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         """The awaited runs for the beginning of a log line."""
         return self.description[:1].upper() + self.description[1:]
 
-    def wait(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Coroutine[Any, Any, Any]:
+    async def prepare(self, poller: SharedStatusPoller) -> None:
         """
-        Wait for the runs.
+        Prepare the wait.
+
+        :param poller: poller of the connection
+        :raises ControlHubError: if there is nothing to wait for
+        """
+
+    def tracker(self, poller: SharedStatusPoller) -> Tracker[Any] | None:
+        """
+        Return the tracker of the run; None for a wait for several runs.
+
+        :param poller: poller of the connection
+        """
+        raise NotImplementedError
+
+    async def wait_for_all(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Any:
+        """
+        Wait for several runs.
 
         :param poller: poller of the connection
         :param deadline: deadline of the wait
@@ -128,9 +145,16 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         """
         raise NotImplementedError
 
+    async def process_result(self, result: Any) -> None:
+        """
+        Act on the result of a wait before it is turned into an event.
+
+        :param result: the result
+        """
+
     def event(self, result: Any) -> Event:
         """
-        Return the event for the result of :meth:`wait`.
+        Return the event for the result of a wait.
 
         :param result: the result
         """
@@ -156,7 +180,6 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         self.warn_about_unknown_arguments(self.log)
         try:
             self._parse_booleans()
-            deadline = EventLoopDeadline(self.deadline)
             settings = await connection_settings(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
 
@@ -164,7 +187,23 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
                 if self.is_credential_accepted:
                     poller.client.mark_accepted()
                 try:
-                    event = self.event(await self.wait(poller, deadline))
+                    await self.prepare(poller)
+                    deadline = EventLoopDeadline(self.deadline)
+                    tracker = self.tracker(poller)
+                    if tracker is None:
+                        result = await self.wait_for_all(poller, deadline)
+                    else:
+                        result = None
+                        subscription = _subscribe(tracker, poller, self.poll_interval)
+                        try:
+                            while result is None:
+                                # Not in a coroutine: thousands of waits would each have its frame.
+                                await subscription.changed(deadline.remaining)
+                                result = await self._observe(tracker, subscription, poller, deadline)
+                        finally:
+                            subscription.close()
+                    await self.process_result(result)
+                    event = self.event(result)
                 except ControlHubRunTimeoutError as error:
                     event = self.failure(error)
                 event = await self.before_resumption(event, poller)
@@ -173,38 +212,37 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
 
-    async def track(
-        self, tracker: Tracker[_Result], poller: SharedStatusPoller, deadline: EventLoopDeadline
-    ) -> _Result:
+    async def _observe(
+        self,
+        tracker: Tracker[_Result],
+        subscription: Subscription,
+        poller: SharedStatusPoller,
+        deadline: EventLoopDeadline,
+    ) -> _Result | None:
         """
-        Pass the statuses of a job to a tracker until it has a result, and return that.
+        Pass updates to a tracker, and return its result if there is one; there is as soon as the run has ended.
 
-        :param tracker: the tracker; its methods that send requests are called in a thread
-        :param poller: poller of the connection
-        :param deadline: deadline of the wait
         :raises ControlHubRunTimeoutError: if there is no result in time
         """
         result: _Result | None = None
         try:
-            with poller.subscribe(
-                {tracker.job_id: tracker.run_count}, self.poll_interval, tracker.notify_on, tracker.progress_interval
-            ) as subscription:
-                while result is None and not tracker.has_ended:
-                    if tracker.progress_interval:
-                        tracker.progress_interval = subscription.progress_interval
-                    # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
-                    if _deliver(tracker, await subscription.next(deadline.remaining)):
-                        result = await poller.run_query(tracker.resolve, deadline.remaining)
-                    # While a run may be missing, the tracker needs every poll.
-                    subscription.notify_on = tracker.notify_on
-            while result is None:
+            if tracker.progress_interval:
+                tracker.progress_interval = subscription.progress_interval
+            # The status is not kept in a variable: thousands of waits would hold theirs until the next update.
+            if _deliver(tracker, subscription.take()):
+                result = await poller.run_query(tracker.resolve, deadline.remaining)
+            # While a run may be missing, the tracker needs every poll.
+            subscription.notify_on = tracker.notify_on
+            if tracker.has_ended:
+                subscription.close()
+            while result is None and tracker.has_ended:
                 if await deadline.sleep(tracker.next_delay(self.poll_interval)):
                     raise asyncio.TimeoutError
                 result = await poller.run_query(tracker.resolve, deadline.remaining)
         except asyncio.TimeoutError:
             result = await _last_poll(tracker, poller)
-        if result is None:
-            raise tracker.timed_out(self.timeout)
+            if result is None:
+                raise tracker.timed_out(self.timeout) from None
         return result
 
     async def before_resumption(self, event: Any, poller: SharedStatusPoller) -> Event:
@@ -320,6 +358,11 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
                 refreshed = await refresh.next_client(client, error, rejections)
                 client = client if refreshed is None else refreshed[1]
         raise AssertionError("unreachable")
+
+
+def _subscribe(tracker: Tracker[Any], poller: SharedStatusPoller, interval: float) -> Subscription:
+    runs = {tracker.job_id: tracker.run_count}
+    return poller.subscribe(runs, interval, tracker.notify_on, tracker.progress_interval)
 
 
 def _deliver(tracker: Tracker[Any], updates: Mapping[str, JobRun | ControlHubError | None]) -> bool:

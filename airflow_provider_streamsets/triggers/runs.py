@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,20 +122,14 @@ class ControlHubRunsTrigger(ControlHubTrigger):
     def _run_refs(self) -> tuple[RunRef, ...]:
         return tuple(map(RunRef.from_json, self.runs or ()))
 
-    def wait(
-        self, poller: SharedStatusPoller, deadline: EventLoopDeadline
-    ) -> Coroutine[Any, Any, RunReport | RunsWaitReason]:
-        """Wait until the runs have ended, or the task must act before."""
+    def tracker(self, poller: SharedStatusPoller) -> RunTracker | None:
+        """Return the tracker of a single run; None if there are several, or the task must act before it ends."""
         self._unpack()
         # Tuples need less memory than the lists that Airflow read, which matters for thousands of triggers.
         self.runs = tuple(map(tuple, self.runs or ()))
-        runs = self._run_refs
-        has_state = self.active or self.red_since or self.red
-        if len(runs) == 1 and self.force_at is None and not has_state:
-            return self.track(self._tracker(poller, runs[0]), poller, deadline)
-        return self._wait_for_all(poller, {run.job_id: run for run in runs}, deadline)
-
-    def _tracker(self, poller: SharedStatusPoller, run: RunRef) -> RunTracker:
+        if len(self.runs) != 1 or self.force_at is not None or self.active or self.red_since or self.red:
+            return None
+        run = RunRef.from_json(self.runs[0])
         bounds = parse_conditions(self.upper_bounds) if self.upper_bounds else ()
         return run_tracker(
             self,
@@ -147,9 +141,9 @@ class ControlHubRunsTrigger(ControlHubTrigger):
             while_running=ViolationCheck(poller.client, run.job_id, run.run_count, bounds) if bounds else None,
         )
 
-    async def _wait_for_all(
-        self, poller: SharedStatusPoller, runs: Mapping[str, RunRef], deadline: EventLoopDeadline
-    ) -> RunsWaitReason:
+    async def wait_for_all(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> RunsWaitReason:
+        """Wait until the runs have ended, or the task must act before."""
+        runs = {run.job_id: run for run in self._run_refs}
         run_set = self._run_set = _RunSet(
             poller,
             runs,

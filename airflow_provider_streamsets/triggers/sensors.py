@@ -150,21 +150,20 @@ class SensorTrigger(ControlHubTrigger):
         """0 if the task starts in the triggerer, as it has not been on a worker before."""
         return 0.0 if self.starts else super().min_deferral
 
-    async def wait(self, poller: SharedStatusPoller, deadline: EventLoopDeadline) -> Any:
-        """Resolve the job and the run, unless a worker has done so, and wait."""
+    async def prepare(self, poller: SharedStatusPoller) -> None:
+        """Resolve the job and the run, unless a worker has done so."""
         if self.starts:
             self.deadline = self._deadline_of_task()
-            deadline = EventLoopDeadline(self.deadline)
-            await self._start(poller, deadline)
-        is_open = self.started_after is not None
-        result = await self.track(self.tracker(poller), poller, deadline)
+            await self._start(poller, EventLoopDeadline(self.deadline))
+
+    async def process_result(self, result: Any) -> None:
+        """Push the number of the run to XCom if it was not known before."""
         self.run_count = result.awaited_run_count
-        if is_open and (self.starts or self.ends):
+        if self.started_after is not None and (self.starts or self.ends):
             try:
                 await push_xcoms(self.task_instance, run_count=self.run_count)
             except Exception as error:  # noqa: BLE001 - the outcome of the task does not depend on it
                 self.log.warning("Could not push 'run_count' to XCom; ending the task without it: %s", error)
-        return result
 
     def _deadline_of_task(self) -> float | None:
         """Return the deadline: `reserve` seconds before Airflow's own timeout of the task."""
