@@ -22,18 +22,23 @@ def trigger_fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def ignore_unknown_arguments(kind: _Kind) -> _Kind:
-    """Let the constructor of a dataclass ignore arguments that it does not have, such as those of a later version."""
-    init = kind.__init__  # type: ignore[misc]
-    names = frozenset(field.name for field in trigger_fields(kind))
+    """
+    Let the constructor of a dataclass ignore arguments that it does not have, such as those of a later version.
 
-    @functools.wraps(init)
+    Arguments that equal their defaults are left to the class: thousands of triggers store nearly all of them.
+    """
+    defaults = {field.name: field.default for field in trigger_fields(kind)}
+
+    @functools.wraps(kind.__init__)  # type: ignore[misc]
     def __init__(self: Any, /, **arguments: Any) -> None:  # noqa: N807
-        try:
-            init(self, **arguments)
-        except TypeError:
-            # Filtering first would slow down the creation of thousands of triggers.
-            self.unknown_arguments = sorted(arguments.keys() - names)
-            init(self, **{name: value for name, value in arguments.items() if name in names})
+        super(StoredArguments, self).__init__()
+        for name, value in arguments.items():
+            if name in defaults:
+                default = defaults[name]
+                if type(value) is not type(default) or value != default:
+                    setattr(self, name, value)
+        if not arguments.keys() <= defaults.keys():
+            self.unknown_arguments = sorted(arguments.keys() - defaults.keys())
 
     kind.__init__ = __init__  # type: ignore[misc]
     return kind
@@ -49,9 +54,6 @@ class StoredArguments:
 
     unknown_arguments: Sequence[str] = ()
     """Names of the arguments that were ignored."""
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and all arguments, which Airflow stores."""

@@ -181,6 +181,8 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         try:
             self._parse_booleans()
             settings = await connection_settings(self.control_hub_conn_id)
+            # One string for all triggers of the connection.
+            self.control_hub_conn_id = settings.conn_id
             from airflow_provider_streamsets.polling.poller import shared_poller
 
             with shared_poller(settings) as poller:
@@ -258,8 +260,9 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
     def _parse_booleans(self) -> None:
         """Parse boolean arguments, which are strings if a task that starts in the triggerer templates them."""
         for field in trigger_fields(type(self)):
-            if isinstance(field.default, bool):
-                setattr(self, field.name, params.boolean(getattr(self, field.name), field.name, rendered=True))
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                setattr(self, field.name, params.boolean(value, field.name, rendered=True))
 
     @property
     def is_credential_accepted(self) -> bool:

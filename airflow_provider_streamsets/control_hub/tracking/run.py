@@ -347,7 +347,7 @@ class RunTracker(Tracker[RunReport]):
         self._ended_at = 0.0
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._missing_polls = 0
-        self._last_line = 0
+        self._last_line = ""
         self._identity = identity or RunIdentity()
         self._replaced: int | None = None
         self._until_active = until_active
@@ -492,23 +492,22 @@ class RunTracker(Tracker[RunReport]):
     def _record_status(self, status: JobRun) -> None:
         # Control Hub clears them when the job becomes inactive, which is when the report needs them.
         if status.engine_pipelines:
-            self._engine_pipelines = tuple(
-                _interned_pipeline(pipeline.engine_id, pipeline.status, pipeline.message)
-                for pipeline in status.engine_pipelines
+            self._engine_pipelines = _interned_pipelines(
+                *((pipeline.engine_id, pipeline.status, pipeline.message) for pipeline in status.engine_pipelines)
             )
         if not status.is_red:
             self._red_since = None
         elif self._red_since is None:
             self._red_since = self._now()
         self._problem = status.problem
-        state = f"{status.status or 'no status'}/{status.color or 'no color'}"
+        state = sys.intern(f"{status.status or 'no status'}/{status.color or 'no color'}")
         progress, counts = self._describe_progress(status), describe_counts(status.counts)
-        key = hash((state, self._problem if status.is_red else ""))
-        if key == self._last_line:
+        line = sys.intern(f"{state} {self._problem}") if status.is_red else state
+        if line == self._last_line:
             if progress:
                 self._log.info("%s: %s, %s", self._log_label, state, progress)
             return
-        self._last_line = key
+        self._last_line = line
         self._log.info("%s: %s%s", self._log_label, state, f", {counts}" if any(status.counts) else "")
         if status.is_red:
             self._log.warning(
@@ -789,9 +788,9 @@ class RunTracker(Tracker[RunReport]):
 
 
 @functools.lru_cache(maxsize=1000)
-def _interned_pipeline(engine_id: str, status: str, message: str | None) -> EnginePipeline:
-    """Return the fields of an engine report to keep, as one shared object for all runs with the same report."""
-    return EnginePipeline(engine_id, status, message)
+def _interned_pipelines(*reports: tuple[str, str, str | None]) -> tuple[EnginePipeline, ...]:
+    """Return the fields of engine reports to keep, as one shared object for all runs with the same reports."""
+    return tuple(EnginePipeline(*report) for report in reports)
 
 
 def _capitalize(text: str) -> str:
