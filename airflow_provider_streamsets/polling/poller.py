@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # Delay of the first poll, so that waits that start together, as after a restart of the triggerer, share a request.
 _BATCHING_DELAY = 0.1
+# Waits to notify in one turn of the event loop: each can write lines to the log, which takes almost a millisecond.
+_MAX_NOTIFIED = 25
 # Seconds that are not worth a wait: a timer can fire that much too early.
 _MIN_DELAY = 0.001
 
@@ -236,7 +238,7 @@ class SharedStatusPoller(RequestSender):
         except ControlHubPermissionError as error:
             # The request was for a single job: its waits find out whether the job exists.
             results = dict.fromkeys(job_ids, error)
-            self._succeeded(batch, results)
+            await self._succeeded(batch, results)
         except ControlHubError as error:
             # Smaller batches would mean even more requests.
             if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -247,7 +249,7 @@ class SharedStatusPoller(RequestSender):
                 self._batch_size.succeeded(len(batch), self.now() - self._last_poll)
             else:
                 self._batch_size.rejected(self._query.rejected_batch_size)
-            self._succeeded(batch, results)
+            await self._succeeded(batch, results)
         finally:
             self._reschedule(batch, results)
 
@@ -256,11 +258,12 @@ class SharedStatusPoller(RequestSender):
             for job_subscription in job.subscriptions:
                 job_subscription.subscription.fail(error)
 
-    def _succeeded(
+    async def _succeeded(
         self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
     ) -> None:
         self.poll_succeeded()
         now = self.now()
+        notified = 0
         for job in batch:
             if job.job_id not in results:
                 continue
@@ -275,6 +278,11 @@ class SharedStatusPoller(RequestSender):
             for updates in self._query.parse({job.job_id: result}).values():
                 for job_subscription in recipients:
                     job_subscription.notify(job.job_id, result, updates, now)
+            notified += len(recipients)
+            if notified >= _MAX_NOTIFIED:
+                # They process their updates before others are notified.
+                notified = 0
+                await asyncio.sleep(0)
 
     def _reschedule(
         self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
