@@ -40,6 +40,7 @@ class SandboxProcess:
     :param token: see ``credential_id``.
     :param env: additional environment variables.
     :param verify: certificate that the methods of this class trust; pass the server's own in ``arguments``.
+    :param start_timeout: maximum seconds until the sandbox is ready; more are needed for tens of thousands of jobs.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class SandboxProcess:
         token: str | None = None,
         env: dict[str, str] | None = None,
         verify: bool | str = True,
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
         self._arguments = ["--json", *arguments]
         self._port = port
+        self._start_timeout = start_timeout
         if time_scale is not None:
             self._arguments += ["--time-scale", str(time_scale)]
         if seed is not None:
@@ -111,7 +114,7 @@ class SandboxProcess:
 
     def _read_first_line(self) -> str:
         output = cast("IO[str]", self._running.stdout)
-        ready, _, _ = select.select([output], [], [], START_TIMEOUT)
+        ready, _, _ = select.select([output], [], [], self._start_timeout)
         line = output.readline() if ready else ""
         if not line:
             self.kill()

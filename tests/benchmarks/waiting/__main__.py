@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.benchmarks.waiting.figures import Figure
 from tests.benchmarks.waiting.latency import measure_latency
 from tests.benchmarks.waiting.outage import measure_outage
 from tests.benchmarks.waiting.results import document, goals_are_met, table
+from tests.benchmarks.waiting.soak import measure_soak
 from tests.benchmarks.waiting.steady_state import measure_steady
 
 _RUNS = (10, 100, 1_000, 10_000)
@@ -51,7 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, nargs="+", default=_RUNS, help="numbers of runs to wait for")
     parser.add_argument("--interval", type=float, help="poll interval in seconds for every number of runs")
     parser.add_argument("--provider-only", action="store_true", help="measure only the provider's triggers")
+    parser.add_argument(
+        "--soak", type=float, metavar="MINUTES", help="measure only whether waits that come and go leak"
+    )
     options = parser.parse_args(arguments)
+    parts = {"soak": partial(measure_soak, minutes=options.soak)} if options.soak else PARTS
+    selected = list(parts) if options.soak else options.only
     began = time.monotonic()
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -63,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interval = options.interval or max(_MIN_INTERVAL, float(round(runs / _MAX_REQUESTS_PER_SECOND)))
         try:
             with waiting_environment(runs, provider_only=options.provider_only) as environment:
-                figures = list(PARTS[part](environment, interval))
+                figures = list(parts[part](environment, interval))
         except BenchmarkError as error:
             problems.append(f"{runs:,} runs, {part}: {error}")
             figures = []
@@ -73,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     few = [runs for runs in options.runs if runs <= _FEW_RUNS]
     many = [runs for runs in options.runs if runs > _FEW_RUNS]
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        found = list(pool.map(measured, *zip(*product(few, options.only), strict=True))) if few else []
-    found += [measured(runs, part) for runs, part in product(many, options.only)]
+        found = list(pool.map(measured, *zip(*product(few, selected), strict=True))) if few else []
+    found += [measured(runs, part) for runs, part in product(many, selected)]
     figures = [figure for each in found for figure in each]
     console.print(table(figures))
     for problem in problems:

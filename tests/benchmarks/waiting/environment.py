@@ -20,7 +20,7 @@ from tests.benchmarks.waiting.waiter_process import WaiterProcess
 
 _JR = "/jobrunner/rest/v1"
 _CHUNK_SIZE = 250
-_TIMEOUT = 60.0
+_TIMEOUT = 300.0
 # Long enough ago that the runs are polled at the regular interval.
 _STARTED = "1h"
 
@@ -35,8 +35,15 @@ class WaitingEnvironment:
 
     def __init__(self, sandbox: SandboxProcess, *, provider_only: bool = False) -> None:
         self.sandbox = sandbox
-        self.runs = tuple(WaitedRun(job["id"], job["name"], job["run_count"]) for job in sandbox.state()["jobs"])
+        self.runs = tuple(WaitedRun(job["id"], job["name"], job["run_count"]) for job in self._jobs())
         self.strategies = [Strategy.PROVIDER] if provider_only else strategies_for(len(self.runs))
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        return list(self._request("GET", "/sandbox/v1/state").json()["jobs"])
+
+    def of_next_runs(self) -> WaitingEnvironment:
+        """Return the environment of the runs that are now the latest ones, for the provider's triggers."""
+        return WaitingEnvironment(self.sandbox, provider_only=True)
 
     def waiter(
         self,
@@ -47,6 +54,7 @@ class WaitingEnvironment:
         runs: int | None = None,
         url: str | None = None,
         bulk_size: int | None = None,
+        renew: bool = False,
     ) -> WaiterProcess:
         """
         Return a waiter process that has not been started.
@@ -57,6 +65,7 @@ class WaitingEnvironment:
         :param runs: number of runs to wait for; all by default
         :param url: URL of Control Hub; by default, that of the sandbox
         :param bulk_size: jobs per request of the provider's triggers; None for the default
+        :param renew: when a wait has ended, wait for the next run of its job
         """
         return WaiterProcess(
             WaitRequest(
@@ -69,6 +78,7 @@ class WaitingEnvironment:
                 self.sandbox.token,
                 self.sandbox.login_url,
                 bulk_size,
+                renew,
             )
         )
 
@@ -89,6 +99,11 @@ class WaitingEnvironment:
         self.sandbox.unfreeze()
         # Do not set the wall-clock time, which may have moved backwards.
         self.sandbox.advance(time.monotonic() - began)
+
+    def start_runs(self, runs: Sequence[WaitedRun]) -> None:
+        """Start the next runs of jobs."""
+        for ids in _chunked_ids(runs):
+            self._request("POST", f"{_JR}/jobs/startJobs", ids)
 
     def finish_times(self, runs: Sequence[WaitedRun]) -> dict[str, float]:
         """Return the end times of runs by job id, in epoch seconds of the sandbox's clock."""
@@ -123,7 +138,7 @@ def waiting_environment(runs: int, *, provider_only: bool = False) -> Iterator[W
     with tempfile.TemporaryDirectory(prefix="bench-waiting-") as folder:
         seed = Path(folder) / "seed.json"
         seed.write_text(json.dumps(_seed(runs)), encoding="utf-8")
-        with SandboxProcess(seed=seed, variants={"metrics_lag": 0}) as sandbox:
+        with SandboxProcess(seed=seed, variants={"metrics_lag": 0}, start_timeout=_TIMEOUT) as sandbox:
             yield WaitingEnvironment(sandbox, provider_only=provider_only)
 
 

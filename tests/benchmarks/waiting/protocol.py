@@ -35,6 +35,7 @@ class WaitRequest:
     :param token: token of the credential
     :param login_url: URL of the login service, for the SDK
     :param bulk_size: jobs per request of the provider's triggers; None for the default
+    :param renew: when a wait has ended, wait for the next run of its job
     """
 
     strategy: Strategy
@@ -46,6 +47,7 @@ class WaitRequest:
     token: str
     login_url: str
     bulk_size: int | None = None
+    renew: bool = False
 
     def to_line(self) -> str:
         """Serialize the request."""
@@ -67,11 +69,17 @@ class Mark:
     :param cpu: CPU seconds, user and system
     :param memory: resident memory in bytes
     :param longest_block: longest blocking of the event loop since the previous mark, in seconds
+    :param threads: number of threads
+    :param files: number of open files
+    :param tasks: number of tasks of the event loop
     """
 
     cpu: float
     memory: int
     longest_block: float
+    threads: int
+    files: int
+    tasks: int
 
 
 @dataclass(frozen=True)

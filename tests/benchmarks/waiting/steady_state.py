@@ -11,7 +11,6 @@ from statistics import median
 from tests.benchmarks.measurement import BenchmarkError
 from tests.benchmarks.waiting.environment import WaitingEnvironment
 from tests.benchmarks.waiting.figures import Figure
-from tests.benchmarks.waiting.protocol import Mark, Start
 from tests.benchmarks.waiting.strategies import Strategy
 
 IDS_PER_REQUEST = 250
@@ -21,19 +20,25 @@ MAX_WAITS = 10_000
 SMALL_BULK_SIZES = (10, 50)
 """Further bulk sizes, measured only with `MAX_WAITS` waits, where they multiply the number of requests."""
 
-_MAX_CPU = 1.0
+MORE_WAITS = 50_000
+"""Another number of waits with goals; takes too long to be measured by default."""
+
+_MAX_CPU = {MAX_WAITS: 0.3, MORE_WAITS: 2.0}
 _MAX_CPU_SHARE = 0.2
+_MAX_BLOCK = {MAX_WAITS: 0.05, MORE_WAITS: 0.1}
 # Requests dominate the CPU time; with ten jobs per request, there are a tenth of the loops' requests.
 _MAX_CPU_SHARE_SMALL_BULK_SIZE = 0.5
 # The boundaries of the measured window may cut off or add some requests.
 _BOUNDARY_TOLERANCE = 1.02
-_MAX_KILOBYTES = 4.0
+_MAX_KILOBYTES = 2.2
 _KILOBYTE = 1024
 # Intervals until the steady state: the first poll of each run, and another one.
 _WARM_UP = 1.5
 _REPETITIONS = 3
-# Seconds before a process with empty triggers is measured.
+# Seconds before a process with empty triggers, or with few waits, is measured.
 _IDLE_SECONDS = 2.0
+# Number of waits whose memory is nearly all shared: modules, threads and the HTTP session.
+_FEW_WAITS = 5
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class SteadyState:
 
     :param requests: HTTP requests per interval
     :param cpu: CPU seconds per interval
-    :param memory: bytes per wait
+    :param memory: bytes of all waits
     :param blocked_initially: longest blocking of the event loop while the waits were started, in seconds
     :param blocked: longest blocking of the event loop afterwards, in seconds
     """
@@ -73,6 +78,8 @@ def measure_steady(environment: WaitingEnvironment, interval: float) -> Iterator
         **{strategy: _measure_strategy(environment, strategy, interval, windows // 2) for strategy in others},
     }
     empty = _measure_empty_trigger(environment, repetitions=_REPETITIONS if at_scale else 1)
+    shared = {strategy: _measure_shared_memory(environment, strategy) for strategy in results}
+    further = runs - _FEW_WAITS
     yield Figure(
         runs,
         interval,
@@ -87,7 +94,7 @@ def measure_steady(environment: WaitingEnvironment, interval: float) -> Iterator
         interval,
         "CPU per interval",
         {strategy: steady.cpu for strategy, steady in results.items()},
-        _cpu_limit(results) if at_scale else None,
+        _cpu_limit(results, _MAX_CPU[runs]) if runs in _MAX_CPU else None,
         unit="s",
         digits=3,
     )
@@ -95,9 +102,20 @@ def measure_steady(environment: WaitingEnvironment, interval: float) -> Iterator
         runs,
         interval,
         "memory per run",
-        {strategy: (steady.memory - empty) / _KILOBYTE for strategy, steady in results.items()},
+        {
+            strategy: ((steady.memory - shared[strategy]) / further - empty) / _KILOBYTE
+            for strategy, steady in results.items()
+        },
         _MAX_KILOBYTES if at_scale else None,
         unit="KB",
+        digits=1,
+    )
+    yield Figure(
+        runs,
+        interval,
+        "memory once",
+        {strategy: memory / _KILOBYTE**2 for strategy, memory in shared.items()},
+        unit="MB",
         digits=1,
     )
     of_loops = {strategy: steady for strategy, steady in results.items() if strategy is not Strategy.THREADS}
@@ -113,9 +131,11 @@ def measure_steady(environment: WaitingEnvironment, interval: float) -> Iterator
         interval,
         "longest event loop block, later",
         {strategy: steady.blocked for strategy, steady in of_loops.items()},
+        _MAX_BLOCK.get(runs),
         unit="s",
+        digits=3,
     )
-    for bulk_size in SMALL_BULK_SIZES if at_scale else ():
+    for bulk_size in SMALL_BULK_SIZES if runs == MAX_WAITS else ():
         small = _measure_strategy(environment, Strategy.PROVIDER, interval, 1, bulk_size)
         yield from _bulk_size_figures(runs, interval, bulk_size, small, results.get(Strategy.LOOPS))
 
@@ -149,10 +169,10 @@ def _bulk_size_figures(
     )
 
 
-def _cpu_limit(results: Mapping[Strategy, SteadyState]) -> float:
+def _cpu_limit(results: Mapping[Strategy, SteadyState], maximum: float) -> float:
     """Return the provider's CPU limit, which also depends on the loops if they were measured."""
     loops = results.get(Strategy.LOOPS)
-    return _MAX_CPU if loops is None else min(_MAX_CPU, _MAX_CPU_SHARE * loops.cpu)
+    return maximum if loops is None else min(maximum, _MAX_CPU_SHARE * loops.cpu)
 
 
 def _measure_strategy(
@@ -172,7 +192,7 @@ def _measure_strategy(
     return SteadyState(
         requests / windows,
         (after.cpu - before.cpu) / windows,
-        _growth(environment, start, after),
+        after.memory - start.memory,
         before.longest_block,
         after.longest_block,
     )
@@ -185,9 +205,13 @@ def _measure_empty_trigger(environment: WaitingEnvironment, repetitions: int) ->
         with environment.waiter(Strategy.EMPTY, 1.0, ramp=0.0) as waiter:
             start = waiter.wait_until_started()
             time.sleep(_IDLE_SECONDS)
-            growths.append(_growth(environment, start, waiter.mark()))
+            growths.append((waiter.mark().memory - start.memory) / len(environment.runs))
     return median(growths)
 
 
-def _growth(environment: WaitingEnvironment, start: Start, mark: Mark) -> float:
-    return (mark.memory - start.memory) / len(environment.runs)
+def _measure_shared_memory(environment: WaitingEnvironment, strategy: Strategy) -> float:
+    """Return the bytes that a strategy uses once, however many runs it waits for."""
+    with environment.waiter(strategy, 1.0, ramp=0.0, runs=_FEW_WAITS) as waiter:
+        start = waiter.wait_until_started()
+        time.sleep(_IDLE_SECONDS)
+        return waiter.mark().memory - start.memory

@@ -35,9 +35,13 @@ def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
         "extra": {} if request.bulk_size is None else {"bulk_size": request.bulk_size},
     }
     os.environ[f"AIRFLOW_CONN_{_CONNECTION.upper()}"] = json.dumps(connection)
-    trigger = _TRIGGERS[request.strategy]
     for run in request.runs:
-        yield trigger(**json.loads(json.dumps(_arguments(request, run))))
+        yield create_trigger(request, run)
+
+
+def create_trigger(request: WaitRequest, run: WaitedRun) -> BaseTrigger:
+    """Return the trigger for one run; :func:`create_triggers` must have been called."""
+    return _TRIGGERS[request.strategy](**json.loads(json.dumps(_arguments(request, run))))
 
 
 def _arguments(request: WaitRequest, run: WaitedRun) -> dict[str, Any]:

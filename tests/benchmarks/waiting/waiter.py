@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import psutil
 
-from tests.benchmarks.waiting.protocol import MARK, Event, Mark, Start, WaitRequest
+from tests.benchmarks.waiting.protocol import MARK, Event, Mark, Start, WaitedRun, WaitRequest
 from tests.benchmarks.waiting.strategies import Strategy
 
 
@@ -53,13 +53,25 @@ def main() -> None:
 
         before = Start(_memory())
         wait_in_threads(request, reporter.event, lambda: reporter.start(before))
-        _answer_marks(reporter, lambda: 0.0)
+        _answer_marks(reporter, lambda: 0.0, lambda: 0)
     else:
-        from tests.benchmarks.waiting.trigger_factory import create_triggers, parse_event
+        from tests.benchmarks.waiting.trigger_factory import create_trigger, create_triggers, parse_event
         from tests.benchmarks.waiting.triggerer import Triggerer
 
-        triggerer = Triggerer(lambda payload: reporter.event(parse_event(payload)))
-        threading.Thread(target=_answer_marks, args=(reporter, triggerer.longest_block), daemon=True).start()
+        names = {run.job_id: run.job_name for run in request.runs}
+        run_counts = {run.job_id: run.run_count for run in request.runs}
+
+        def on_event(payload: Any) -> Any:
+            event = parse_event(payload)
+            reporter.event(event)
+            if not request.renew:
+                return None
+            run_counts[event.job_id] += 1
+            return create_trigger(request, WaitedRun(event.job_id, names[event.job_id], run_counts[event.job_id]))
+
+        triggerer = Triggerer(on_event)
+        arguments = reporter, triggerer.longest_block, triggerer.tasks
+        threading.Thread(target=_answer_marks, args=arguments, daemon=True).start()
         before = Start(_memory())
         triggers, count = create_triggers(request), len(request.runs)
         asyncio.run(triggerer.run(triggers, count, request.ramp, lambda: reporter.start(before)))
@@ -69,11 +81,13 @@ def _memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _answer_marks(reporter: Reporter, longest_block: Callable[[], float]) -> None:
+def _answer_marks(reporter: Reporter, longest_block: Callable[[], float], tasks: Callable[[], int]) -> None:
+    process = psutil.Process()
     for line in sys.stdin:
         if line.strip() == MARK:
             usage = resource.getrusage(resource.RUSAGE_SELF)
-            mark = Mark(usage.ru_utime + usage.ru_stime, _memory(), longest_block())
+            cpu = usage.ru_utime + usage.ru_stime
+            mark = Mark(cpu, _memory(), longest_block(), process.num_threads(), process.num_fds(), tasks())
             reporter.send("mark", **asdict(mark))
     # The parent process has exited.
     os._exit(0)

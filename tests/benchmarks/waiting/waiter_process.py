@@ -34,6 +34,8 @@ class WaiterProcess:
         self._starts: queue.Queue[Start] = queue.Queue()
         self._events: dict[str, Event] = {}
         self._duplicates: list[str] = []
+        self.ended = 0
+        """Number of waits that have ended."""
 
     def __enter__(self) -> WaiterProcess:
         """Start the process without waiting until all waits have started."""
@@ -76,9 +78,10 @@ class WaiterProcess:
                 self._marks.put(Mark(**values))
             else:
                 event = Event(**values)
-                if event.job_id in self._events:
+                if event.job_id in self._events and not self._request.renew:
                     self._duplicates.append(event.job_id)
                 self._events[event.job_id] = event
+                self.ended += 1
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
