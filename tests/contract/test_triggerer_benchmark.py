@@ -25,6 +25,7 @@ GOOD = Result(
     finish_spread=0.2,
     to_event=Delays([3.0, 15.0, 31.0]),
     to_database=Delays([4.0, 18.0, 40.0]),
+    to_success=Delays([10.0, 30.0, 90.0]),
     states=Counter(deferred=500, success=500),
     tries=1,
     durations={"defer": 300.0},
@@ -69,6 +70,7 @@ def test_each_goal_can_be_missed(goal, change):
 def test_document_is_json():
     written = json.loads(json.dumps(document(GOOD)))
     assert written["requests_per_interval"] == 4
+    assert (written["to_success"]["median"], written["tasks_per_second"]) == (30.0, 0.03)
     assert written["to_event"] == {"median": 15.0, "worst": 31.0, "all": [3.0, 15.0, 31.0]}
 
 

@@ -8,7 +8,7 @@ that each task passes through a worker, as in real use.
 
 With all tasks deferred, it measures the requests to the sandbox and the CPU time of the triggerer over several
 intervals. Then many jobs are stopped at once, halfway between two polls, and it measures the time from the end of each
-run to the trigger's event, and to the scheduling of the task in the database. Finally, all these tasks must succeed.
+run to the trigger's event, to the scheduling of the task in the database, and to its success on a worker.
 
 The triggerer's capacity is raised. To defer all tasks within minutes, many workers run concurrently, and their common
 imports are loaded before they are forked. The exit code is 1 if a goal is missed.
@@ -162,7 +162,7 @@ class _Measurement:
             tasks.wait_for("deferred", plan.waits - plan.finishing, 4 * plan.interval + _TIMEOUT, self._show)
         with self._phase("resume"):
             tasks.wait_for("success", plan.finishing, _TIMEOUT + plan.finishing * _TIMEOUT_PER_TASK, self._show)
-        events, scheduled = tasks.event_times(), tasks.scheduled_at()
+        events, scheduled, succeeded = tasks.event_times(), tasks.scheduled_at(), tasks.succeeded_at()
         return Result(
             plan=plan,
             idle=idle,
@@ -171,6 +171,7 @@ class _Measurement:
             finish_spread=max(ended.values()) - min(ended.values()),
             to_event=Delays([events.get(job_id, float("inf")) - end for job_id, end in ended.items()]),
             to_database=Delays([scheduled[job_id] - end for job_id, end in ended.items()]),
+            to_success=Delays([succeeded[job_id] - end for job_id, end in ended.items()]),
             states=tasks.states(),
             tries=tasks.tries(),
             durations=self._durations,

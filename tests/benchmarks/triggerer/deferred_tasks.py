@@ -81,6 +81,12 @@ class DeferredTasks:
             rows = connection.execute(text("SELECT map_index, scheduled_dttm FROM task_instance"))
             return {self._job_ids[map_index]: scheduled.timestamp() for map_index, scheduled in rows}
 
+    def succeeded_at(self) -> dict[str, float]:
+        """Return by job id when the task succeeded, in epoch seconds."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(text("SELECT map_index, end_date FROM task_instance WHERE state = 'success'"))
+            return {self._job_ids[map_index]: ended.timestamp() for map_index, ended in rows}
+
     def tries(self) -> int:
         """Return the highest try number of all tasks."""
         with self._engine.connect() as connection:

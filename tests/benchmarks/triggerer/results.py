@@ -48,6 +48,7 @@ class Result:
     :param finish_spread: seconds between the first and the last end of a run
     :param to_event: delays from the end of a run to its trigger's event
     :param to_database: delays from the end of a run to the scheduling of its task in the database
+    :param to_success: delays from the end of a run to the success of its task
     :param states: number of tasks by final state
     :param tries: highest try number of all tasks
     :param durations: seconds of each benchmark phase
@@ -60,6 +61,7 @@ class Result:
     finish_spread: float
     to_event: Delays
     to_database: Delays
+    to_success: Delays
     states: Counter[str]
     tries: int
     durations: Mapping[str, float]
@@ -67,6 +69,12 @@ class Result:
     @property
     def requests_per_interval(self) -> float:
         return self.requests.total() / self.plan.intervals
+
+    @property
+    def tasks_per_second(self) -> float:
+        """Rate at which resumed tasks succeeded; the rest of the time to their success is that of the triggerer."""
+        first, *_, last = sorted(self.to_success.seconds)
+        return (len(self.to_success.seconds) - 1) / (last - first)
 
     @property
     def lost(self) -> int:
@@ -124,6 +132,9 @@ def table(result: Result) -> Table:
     rows.add_row("  worst", f"{result.to_event.worst:.1f} s", _goal(f"< {plan.worst_goal:g} s", goals["worst"]))
     rows.add_row("  to scheduling in the database, median", f"{result.to_database.median:.1f} s", "")
     rows.add_row("  worst", f"{result.to_database.worst:.1f} s", "")
+    rows.add_row("  to the success of the task, median", f"{result.to_success.median:.1f} s", "")
+    rows.add_row("  worst", f"{result.to_success.worst:.1f} s", "")
+    rows.add_row("  tasks per second, as limited by the workers", f"{result.tasks_per_second:.1f}", "")
     rows.add_section()
     rows.add_row("Failed, retried or lost tasks", str(result.lost), _goal("0", goals["no_task_lost"]))
     return rows
@@ -151,6 +162,8 @@ def document(result: Result) -> dict[str, Any]:
         "finish_spread": round(result.finish_spread, 3),
         "to_event": _delays(result.to_event),
         "to_database": _delays(result.to_database),
+        "to_success": _delays(result.to_success),
+        "tasks_per_second": round(result.tasks_per_second, 2),
         "states": dict(result.states),
         "tries": result.tries,
         "durations": {phase: round(seconds, 1) for phase, seconds in result.durations.items()},
