@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
 from airflow_provider_streamsets.control_hub.client import ControlHubClient
 from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
@@ -49,7 +47,6 @@ def retry_delay(rejections: int, grace_period: float) -> float | None:
 def refreshed_client(
     conn_id: str,
     rejected_client: ControlHubClient,
-    error: ControlHubAuthenticationError,
     settings: ConnectionSettings | Exception,
     **options: Any,
 ) -> ControlHubClient | str:
@@ -61,20 +58,16 @@ def refreshed_client(
 
     :param conn_id: id of the connection
     :param rejected_client: the client whose credential was rejected
-    :param error: error of the rejected request
     :param settings: current settings of the connection, or the error of reading it
     :param options: further parameters of the client
-    :raises ControlHubAuthenticationError: if the connection was deleted
     """
-    if isinstance(settings, AirflowNotFoundException):
-        raise confirmed_rejection(error, f"Connection '{conn_id}' no longer exists.") from None
     try:
         if isinstance(settings, Exception):
             raise settings
         client = settings.client(**options)
     except ControlHubError as failure:
         return f"The connection has changed, but its settings are invalid: {failure}"
-    except Exception as failure:  # noqa: BLE001 - a secrets backend can raise anything
+    except Exception as failure:  # noqa: BLE001 - a secrets backend can raise anything; not found, if it is down
         return f"Could not re-read the connection ({type(failure).__name__}: {failure})."
     if client.same_identity(rejected_client):
         return "The connection has not changed."
@@ -154,7 +147,7 @@ class BlockingCredentialRefresher:
             raise confirmed_rejection(error, self._reason) from None
         if delay:
             rejected_client.sleep(max(min(delay, rejected_client.time_left()), 0.0))
-        client = refreshed_client(self._conn_id, rejected_client, error, self._read_settings(), **self._options)
+        client = refreshed_client(self._conn_id, rejected_client, self._read_settings(), **self._options)
         if isinstance(client, ControlHubClient):
             return client
         self._reason = client

@@ -9,8 +9,6 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
 from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.compat import get_connection_and_extra
 from airflow_provider_streamsets.control_hub.errors import ControlHubError
@@ -86,7 +84,8 @@ async def connection_settings(conn_id: str) -> ConnectionSettings:
     """
     Return the settings of a connection, read at most ten seconds ago. Also imports the client.
 
-    On temporary errors, as of a secrets backend, retries for some minutes.
+    On all errors of the read, retries for some minutes: if a secrets backend or the database does not respond, Airflow
+    reports that the connection does not exist.
 
     :param conn_id: id of the Airflow connection
     :raises AirflowNotFoundException: if the connection does not exist
@@ -120,7 +119,7 @@ class ConnectionRefresh:
         :param error: error of the rejected request
         :param rejections: number of previous rejections of the request
         :returns: None if the same credential must be retried, as the connection has no other usable one
-        :raises ControlHubAuthenticationError: if the rejection is confirmed, or the connection was deleted
+        :raises ControlHubAuthenticationError: if the rejection is confirmed
         """
         from airflow_provider_streamsets.hooks.credential_refresh import (
             confirmed_rejection,
@@ -137,9 +136,9 @@ class ConnectionRefresh:
         try:
             settings = await cache.refresh(self._conn_id)
         except Exception as failure:  # noqa: BLE001 - evaluated by `refreshed_client`
-            reason = refreshed_client(self._conn_id, rejected_client, error, failure)
+            reason = refreshed_client(self._conn_id, rejected_client, failure)
         else:
-            reason = refreshed_client(self._conn_id, rejected_client, error, settings, **self._options)
+            reason = refreshed_client(self._conn_id, rejected_client, settings, **self._options)
         if not isinstance(reason, str):
             return settings, reason
         self._reason = reason
@@ -152,11 +151,12 @@ async def _read_with_retries(conn_id: str) -> ConnectionSettings:
     for delay in _READ_RETRY_DELAYS:
         try:
             return await _read(conn_id)
-        except (ControlHubError, AirflowNotFoundException):
+        except ControlHubError:
             raise
         except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
             log.warning(
-                "Could not read connection '%s' (%s: %s); retrying in %s s.",
+                "Could not read connection '%s' (%s: %s); retrying in %s s, because a secrets backend that does not "
+                "respond causes the same error.",
                 conn_id,
                 type(error).__name__,
                 error,

@@ -79,8 +79,18 @@ def test_transient_read_error_is_retried(backend):
     assert len(backend.asked) == 4
 
 
+def test_silent_secrets_backend_is_retried(backend):
+    """Airflow hides the errors of secrets backends, and reports that the connection does not exist."""
+    backend.errors = [AirflowNotFoundException("isn't defined")] * 7
+
+    async def scene() -> ConnectionSettings:
+        return await connection_settings("streamsets_default")
+
+    assert run_in_virtual_time(scene()).credential_id == "credential-id"
+
+
 def test_error_reaches_all_waiters_and_is_not_cached(backend):
-    backend.errors = [AirflowNotFoundException("no such connection"), ControlHubConfigurationError("not right")]
+    backend.errors = [*[AirflowNotFoundException("no such connection")] * 8, ControlHubConfigurationError("not right")]
 
     async def scene() -> None:
         results = await asyncio.gather(
@@ -122,7 +132,7 @@ def test_cancelled_trigger_leaves_no_old_settings_behind(backend, monkeypatch):
 
 
 def test_cancelled_trigger_leaves_no_old_error_behind(backend, caplog):
-    backend.errors = [AirflowNotFoundException("no such connection")]
+    backend.errors = [AirflowNotFoundException("no such connection")] * 8
 
     async def scene() -> str:
         await cancel_only_reader()
