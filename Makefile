@@ -125,7 +125,7 @@ test-sdks: venv $(VENVS_SDK:%=%/.installed)  ## Run the operations of the SDK gu
 	$(BIN)/python -m pytest -q tests/sdks
 
 .PHONY: test-ecosystem
-test-ecosystem: venv $(VENV_ECOSYSTEM)/.installed  ## Run the DAGs of the pages about YAML and agents with the other tools
+test-ecosystem: venv $(VENV_ECOSYSTEM)/.installed  ## Run DAGs in YAML, of agents, in pods and with a secrets backend
 	$(BIN)/python -m pytest -q tests/ecosystem
 
 # Skipped without Debian's package chromium.
