@@ -10,6 +10,7 @@ besides the folder of its volume.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import shutil
@@ -17,12 +18,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
+
+from tests.ecosystem.local_server import JsonHandler, LocalServer
 
 PODS = re.compile(r"/api/v1/namespaces/default/pods(?:/(?P<name>[^/]+))?$")
 # Remounts all mounts but those of the kernel and of the writable folders, which are the arguments before "--".
@@ -99,9 +101,9 @@ class Pod:
                 process.kill()
 
 
-class LocalCluster:
+class LocalCluster(LocalServer):
     """
-    The API and its pods; use it as a context manager, which ends all pods.
+    The API and its pods, which end with the context.
 
     :param folder: folder for the pods' folders and logs
     :param volume: folder of the volume of all pods
@@ -110,23 +112,16 @@ class LocalCluster:
     """
 
     def __init__(self, folder: Path, volume: Path, image: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+        super().__init__(self._handler())
         self._folder, self._volume, self._image, self._secrets = folder, volume, image, secrets
         self._changed = threading.Condition()
         self._events: list[dict[str, Any]] = []
         self._pods: dict[str, Pod] = {}
         self.pods: list[Pod] = []
         """All pods, in the order of their creation."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> LocalCluster:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
 
     def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*error)
         for pod in self.pods:
             pod.kill()
             pod.process.wait(10)
@@ -144,54 +139,89 @@ class LocalCluster:
             else self._secrets[variable["valueFrom"]["secretKeyRef"]["key"]]
             for variable in body["spec"]["containers"][0]["env"]
         }
+        body["status"] = {"phase": "Running"}
         pod = Pod(body, self._folder / name, self._volume, {**self._image, **environment})
-        self._pods[name] = pod
-        self.pods.append(pod)
-        self._publish("ADDED", pod, "Running")
+        with self._changed:
+            self._pods[name] = pod
+            self.pods.append(pod)
+            self._publish("ADDED", pod)
         threading.Thread(target=self._supervise, args=[pod], daemon=True).start()
         return body
 
     def delete(self, name: str) -> dict[str, Any]:
         """Delete a pod, as the executor and ``kubectl delete pod`` do: a running one receives SIGTERM."""
         pod = self._pods[name]
-        pod.body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-        if pod.process.poll() is None:
-            self._publish("MODIFIED", pod, "Running")
-            pod.process.terminate()
-        else:
-            self._publish("DELETED", self._pods.pop(name))
+        with self._changed:
+            pod.body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            self._publish("MODIFIED", pod)
+            self._remove_deleted(pod)
+        pod.process.terminate()
         return pod.body
+
+    def label(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        """Change labels of a pod."""
+        with self._changed:
+            pod = self._pods[name]
+            pod.body["metadata"]["labels"].update(labels)
+            return pod.body
+
+    def _current(self, matches: Callable[[Any], bool]) -> tuple[int, list[dict[str, Any]]]:
+        """Return the number of events so far, and the pods that match a selector."""
+        with self._changed:
+            return len(self._events), [copy.deepcopy(pod.body) for pod in self._pods.values() if matches(pod.body)]
 
     def _supervise(self, pod: Pod) -> None:
         phase = "Failed" if pod.wait() else "Succeeded"
-        self._publish("MODIFIED", pod, phase)
-        if "deletionTimestamp" in pod.body["metadata"]:
-            self._publish("DELETED", self._pods.pop(pod.body["metadata"]["name"]), phase)
-
-    def _publish(self, event: str, pod: Pod, phase: str | None = None) -> None:
         with self._changed:
-            if phase:
-                pod.body["status"] = {"phase": phase}
+            pod.body["status"] = {"phase": phase}
+            self._publish("MODIFIED", pod)
+            self._remove_deleted(pod)
+
+    def _remove_deleted(self, pod: Pod) -> None:
+        if "deletionTimestamp" in pod.body["metadata"] and pod.body["status"]["phase"] != "Running":
+            del self._pods[pod.body["metadata"]["name"]]
+            self._publish("DELETED", pod)
+
+    def _publish(self, event: str, pod: Pod) -> None:
+        with self._changed:
             pod.body["metadata"]["resourceVersion"] = str(len(self._events) + 1)
-            self._events.append(json.loads(json.dumps({"type": event, "object": pod.body})))
+            self._events.append({"type": event, "object": copy.deepcopy(pod.body)})
             self._changed.notify_all()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[JsonHandler]:
         cluster = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(JsonHandler):
+            def serve(self) -> None:
+                url = urlsplit(self.path)
+                query = {key: values[0] for key, values in parse_qs(url.query).items()}
+                path, body = PODS.match(url.path), self.body()
+                if path is None:
+                    self.answer(200 if url.path in _DISCOVERY else 404, _DISCOVERY.get(url.path, {}))
+                elif self.command == "POST":
+                    self.answer(201, cluster.create(body))
+                elif path["name"]:
+                    self.serve_pod(path["name"], body)
+                elif query.get("watch"):
+                    # The client ends the stream.
+                    with contextlib.suppress(ConnectionError):
+                        self.stream(selector(query), int(query.get("resourceVersion") or 0))
+                    self.close_connection = True
+                else:
+                    version, pods = cluster._current(selector(query))
+                    metadata = {"resourceVersion": str(version)}
+                    self.answer(200, {"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": pods})
 
-            def log_message(self, *args: object) -> None:
-                """Log nothing."""
-
-            def answer(self, body: Any, status: int = 200) -> None:
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+            def serve_pod(self, name: str, body: Any) -> None:
+                pod = cluster._pods.get(name)
+                if pod is None:
+                    self.answer(404, {"kind": "Status", "code": 404})
+                elif self.command == "DELETE":
+                    self.answer(200, cluster.delete(name))
+                elif self.command == "PATCH":
+                    self.answer(200, cluster.label(name, body["metadata"]["labels"]))
+                else:
+                    self.answer(200, pod.body)
 
             def stream(self, matches: Callable[[Any], bool], version: int) -> None:
                 self.send_response(200)
@@ -199,10 +229,8 @@ class LocalCluster:
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 if not version:
-                    with cluster._changed:
-                        version = len(cluster._events)
-                        current = [json.loads(json.dumps(pod.body)) for pod in cluster._pods.values()]
-                    for pod in filter(matches, current):
+                    version, pods = cluster._current(matches)
+                    for pod in pods:
                         self.chunk({"type": "ADDED", "object": pod})
                 while True:
                     with cluster._changed:
@@ -216,42 +244,6 @@ class LocalCluster:
             def chunk(self, event: Any) -> None:
                 line = json.dumps(event).encode() + b"\n"
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-
-            def serve(self) -> None:
-                url = urlsplit(self.path)
-                query = {key: values[0] for key, values in parse_qs(url.query).items()}
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else None
-                path = PODS.match(url.path)
-                if path is None:
-                    self.answer(_DISCOVERY.get(url.path, {}), 200 if url.path in _DISCOVERY else 404)
-                elif self.command == "POST":
-                    self.answer(cluster.create(body), 201)
-                elif path["name"]:
-                    pod = cluster._pods.get(path["name"])
-                    if pod is None:
-                        self.answer({"kind": "Status", "code": 404}, 404)
-                    elif self.command == "PATCH":
-                        pod.body["metadata"]["labels"].update(body["metadata"]["labels"])
-                        self.answer(pod.body)
-                    else:
-                        self.answer(cluster.delete(path["name"]) if self.command == "DELETE" else pod.body)
-                elif query.get("watch"):
-                    # The client ends the stream.
-                    with contextlib.suppress(ConnectionError):
-                        self.stream(selector(query), int(query.get("resourceVersion") or 0))
-                    self.close_connection = True
-                else:
-                    items = [pod.body for pod in list(cluster._pods.values()) if selector(query)(pod.body)]
-                    version = str(len(cluster._events))
-                    self.answer(
-                        {
-                            "kind": "PodList",
-                            "apiVersion": "v1",
-                            "metadata": {"resourceVersion": version},
-                            "items": items,
-                        }
-                    )
 
             do_GET = do_POST = do_PATCH = do_DELETE = serve  # noqa: N815 - names of the base class
 

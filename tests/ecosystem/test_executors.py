@@ -32,6 +32,8 @@ pytestmark = [
 
 EXECUTORS = "LocalExecutor,KubernetesExecutor"
 CONN_ID = "streamsets_default"
+# Seconds for what takes some seconds on an idle machine.
+TIMEOUT = 180
 ORDERS = "Orders to warehouse"
 STREAMS = {"lost": "Stream 1", "failed": "Stream 2", "evicted": "Stream 3", "drained": "Stream 4"}
 BLOCKED = "async thread was blocked"
@@ -80,6 +82,7 @@ def pod_variables(home: Path, port: int) -> dict[str, str]:
     return {
         "AIRFLOW__CORE__EXECUTOR": EXECUTORS,
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DAG_FACTORY__ENABLE_TELEMETRY": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
@@ -131,6 +134,7 @@ def airflow(
         "AIRFLOW__CORE__EXECUTOR": EXECUTORS,
         # More than there are tasks that wait in pods.
         "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__DAG_FACTORY__ENABLE_TELEMETRY": "False",
         "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
         "AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE": str(home / "kubeconfig"),
         "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE": str(home / "template.yaml"),
@@ -149,7 +153,7 @@ def wait_for_state(airflow: LocalAirflow, dag_id: str, run_id: str, *states: str
         current = airflow.task_state(dag_id, run_id, "run")
         return current if current in states else ""
 
-    return str(wait_until(state, f"{dag_id}.run to be {' or '.join(states)}", 120))
+    return str(wait_until(state, f"{dag_id}.run to be {' or '.join(states)}", TIMEOUT))
 
 
 def test_worker_and_triggerer_read_connection(airflow, vault):
@@ -163,14 +167,14 @@ def test_worker_and_triggerer_read_connection(airflow, vault):
 
 def test_watcher_reads_connection(airflow, hub):
     run_count = hub.start_job("Quick check")["runCount"]
-    hub.wait_for_status("Quick check", "INACTIVE")
+    hub.wait_for_status("Quick check", "INACTIVE", timeout=TIMEOUT)
 
     def reported() -> list[int]:
         runs = airflow.api("GET", "/dags/executors_watching/dagRuns")["dag_runs"]
         ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
         return [count for run_id in ended for count in airflow.xcom("executors_watching", run_id, "report")]
 
-    assert wait_until(reported, "the DAG to have run", 90) == [run_count]
+    assert wait_until(reported, "the DAG to have run", TIMEOUT) == [run_count]
 
 
 def test_slow_vault_delays_but_does_not_block(airflow, vault, hub):
@@ -207,7 +211,7 @@ def test_wait_survives_sealed_vault(airflow, vault, hub):
     refused = vault.statuses(CONN_ID).count(503)
     airflow.start_component("triggerer")
     # The backend sends each request up to four times.
-    wait_until(lambda: vault.statuses(CONN_ID).count(503) > refused + 4, "the second read of the connection", 60)
+    wait_until(lambda: vault.statuses(CONN_ID).count(503) > refused + 4, "the second read of the connection", TIMEOUT)
     assert airflow.task_state("executors_local", run_id, "run") == "deferred"
     hub.advance(600)
     hub.unfreeze()
@@ -227,7 +231,7 @@ def dag_of(end: str) -> str:
 
 
 def test_pod_is_rendered_from_template_and_task(cluster, hub, vault, runs):
-    body = wait_until(lambda: cluster.pods_of("executors_pods"), "the pod", 60)[0].body
+    body = wait_until(lambda: cluster.pods_of("executors_pods"), "the pod", TIMEOUT)[0].body
     (container,) = body["spec"]["containers"]
     assert container["args"][:4] == ["python", "-m", "airflow.sdk.execution_time.execute_workload", "--json-string"]
     workload = json.loads(container["args"][4])
@@ -249,16 +253,16 @@ def test_pod_is_rendered_from_template_and_task(cluster, hub, vault, runs):
 
 def waiting_pod(cluster: LocalCluster, end: str) -> Pod:
     """Return the pod of a task that waits in it for a run."""
-    pod = wait_until(lambda: cluster.pods_of(dag_of(end)), "the pod", 60)[-1]
-    wait_until(lambda: "ACTIVE/GREEN" in pod.log.read_text("utf-8"), "the task to wait", 60)
+    pod = wait_until(lambda: cluster.pods_of(dag_of(end)), "the pod", TIMEOUT)[-1]
+    wait_until(lambda: "ACTIVE/GREEN" in pod.log.read_text("utf-8"), "the task to wait", TIMEOUT)
     return pod
 
 
 def wait_for_retry(cluster: LocalCluster, pod: Pod, text: str) -> None:
     """Wait until the retry in another pod has logged a text."""
     dag_id, _ = pod.task
-    retry = wait_until(lambda: cluster.pods_of(dag_id)[1:], f"the retry of {dag_id}", 60)[-1]
-    wait_until(lambda: text in retry.log.read_text("utf-8"), f"the retry of {dag_id} to log {text!r}", 60)
+    retry = wait_until(lambda: cluster.pods_of(dag_id)[1:], f"the retry of {dag_id}", TIMEOUT)[-1]
+    wait_until(lambda: text in retry.log.read_text("utf-8"), f"the retry of {dag_id} to log {text!r}", TIMEOUT)
 
 
 def test_retry_after_lost_pod_resumes_run(cluster, hub, runs):
@@ -271,8 +275,8 @@ def test_retry_after_lost_pod_resumes_run(cluster, hub, runs):
 def test_failed_task_in_pod_stops_run(airflow, cluster, hub, runs):
     pod = waiting_pod(cluster, "failed")
     airflow.set_task_state(dag_of("failed"), runs[dag_of("failed")], "run", "failed")
-    hub.wait_for_status(STREAMS["failed"], "INACTIVE")
-    pod.process.wait(60)
+    hub.wait_for_status(STREAMS["failed"], "INACTIVE", timeout=TIMEOUT)
+    pod.process.wait(TIMEOUT)
     assert len(hub.starts(STREAMS["failed"])) == 1
 
 
@@ -280,7 +284,7 @@ def test_evicted_pod_stops_run_for_retry(cluster, hub, runs):
     pod = waiting_pod(cluster, "evicted")
     cluster.delete(pod.body["metadata"]["name"])
     wait_for_retry(cluster, pod, "not resuming it because the previous try was killed")
-    wait_until(lambda: len(hub.starts(STREAMS["evicted"])) == 2, "the retry to start a run", 60)
+    wait_until(lambda: len(hub.starts(STREAMS["evicted"])) == 2, "the retry to start a run", TIMEOUT)
 
 
 def test_drained_pod_leaves_run_for_retry(cluster, hub, runs):
