@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ pytestmark = [
 
 EXECUTORS = "LocalExecutor,KubernetesExecutor"
 CONN_ID = "streamsets_default"
+TOKEN = secrets.token_hex(32)
 # Seconds for what takes some seconds on an idle machine.
 TIMEOUT = 180
 ORDERS = "Orders to warehouse"
@@ -51,7 +53,7 @@ def hub() -> Iterator[SandboxProcess]:
 
 @pytest.fixture(scope="module")
 def vault(hub: SandboxProcess) -> Iterator[LocalVault]:
-    with LocalVault({CONN_ID: json.loads(hub.airflow_conn)}) as server:
+    with LocalVault({CONN_ID: {**json.loads(hub.airflow_conn), "extra": {"webhook_token": TOKEN}}}) as server:
         yield server
 
 
@@ -72,8 +74,8 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def cluster(home: Path, vault: LocalVault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     image = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    secrets = {"backend-kwargs": vault.backend_kwargs}
-    with LocalCluster(tmp_path_factory.mktemp("pods"), home / "logs", image, secrets) as running:
+    values = {"backend-kwargs": vault.backend_kwargs}
+    with LocalCluster(tmp_path_factory.mktemp("pods"), home / "logs", image, values) as running:
         yield running
 
 
@@ -177,6 +179,16 @@ def test_watcher_reads_connection(airflow, hub):
     assert wait_until(reported, "the DAG to have run", TIMEOUT) == [run_count]
 
 
+# No DAG is scheduled on the asset of the job.
+@pytest.mark.parametrize(("token", "status"), [(TOKEN, 404), (TOKEN[::-1], 401)], ids=["right", "forged"])
+def test_pushed_event_is_checked_with_token_in_vault(airflow, hub, token, status):
+    event = {"job_id": hub.job_id("Quick check"), "from_status": "DEACTIVATING", "to_status": "INACTIVE"}
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {token}"
+        assert session.post(f"{airflow.url}/streamsets/events", json=event, timeout=60).status_code == status
+
+
 def test_slow_vault_delays_but_does_not_block(airflow, vault, hub):
     log = airflow.home / "triggerer.log"
     blocks, reads = log.read_text("utf-8").count(BLOCKED), len(vault.reads)
@@ -247,7 +259,7 @@ def test_pod_is_rendered_from_template_and_task(cluster, hub, vault, runs):
         "task_id": "run",
         "try_number": "1",
     }
-    for secret in (hub.token, vault.token):
+    for secret in (hub.token, vault.token, TOKEN):
         assert secret not in json.dumps([pod.body for pod in cluster.pods])
 
 
@@ -308,4 +320,5 @@ def test_legs_run_in_pods_without_common_files(airflow, cluster, hub, runs):
 def test_logs_contain_no_token(airflow, cluster, hub):
     logs = [*airflow.home.glob("*.log"), *(airflow.home / "logs").rglob("*.log"), *(pod.log for pod in cluster.pods)]
     assert len(logs) > len(cluster.pods) + len(COMPONENTS)
-    assert [log for log in logs if hub.token in log.read_text("utf-8", errors="replace")] == []
+    texts = {log: log.read_text("utf-8", errors="replace") for log in logs}
+    assert [log for log, text in texts.items() if hub.token in text or TOKEN in text] == []
