@@ -238,7 +238,7 @@ class SharedStatusPoller(RequestSender):
         except ControlHubPermissionError as error:
             # The request was for a single job: its waits find out whether the job exists.
             results = dict.fromkeys(job_ids, error)
-            await self._succeeded(batch, results)
+            self.poll_succeeded()
         except ControlHubError as error:
             # Smaller batches would mean even more requests.
             if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -249,19 +249,20 @@ class SharedStatusPoller(RequestSender):
                 self._batch_size.succeeded(len(batch), self.now() - self._last_poll)
             else:
                 self._batch_size.rejected(self._query.rejected_batch_size)
-            await self._succeeded(batch, results)
+            self.poll_succeeded()
         finally:
+            # Before waits are notified: new ones can then bring the next poll forward.
             self._reschedule(batch, results)
+        await self._notify(batch, results)
 
     def _rejected(self, error: ControlHubError) -> None:
         for job in list(self._jobs.values()):
             for job_subscription in job.subscriptions:
                 job_subscription.subscription.fail(error)
 
-    async def _succeeded(
+    async def _notify(
         self, batch: list[WatchedJob], results: Mapping[str, StatusSnapshot | ControlHubError | None]
     ) -> None:
-        self.poll_succeeded()
         now = self.now()
         notified = 0
         for job in batch:

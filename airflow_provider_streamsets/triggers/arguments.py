@@ -27,18 +27,18 @@ def ignore_unknown_arguments(kind: _Kind) -> _Kind:
 
     Arguments that equal their defaults are left to the class: thousands of triggers store nearly all of them.
     """
-    defaults = {field.name: field.default for field in trigger_fields(kind)}
+    names = frozenset(field.name for field in trigger_fields(kind))
 
     @functools.wraps(kind.__init__)  # type: ignore[misc]
     def __init__(self: Any, /, **arguments: Any) -> None:  # noqa: N807
         super(StoredArguments, self).__init__()
         for name, value in arguments.items():
-            if name in defaults:
-                default = defaults[name]
+            if name in names:
+                default = getattr(type(self), name)
                 if type(value) is not type(default) or value != default:
                     setattr(self, name, value)
-        if not arguments.keys() <= defaults.keys():
-            self.unknown_arguments = sorted(arguments.keys() - defaults.keys())
+        if not arguments.keys() <= names:
+            self.unknown_arguments = sorted(arguments.keys() - names)
 
     kind.__init__ = __init__  # type: ignore[misc]
     return kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             self._parse_booleans()
             settings = await connection_settings(self.control_hub_conn_id)
             # One string for all triggers of the connection.
-            self.control_hub_conn_id = settings.conn_id
+            self.control_hub_conn_id = sys.intern(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
 
             with shared_poller(settings) as poller:

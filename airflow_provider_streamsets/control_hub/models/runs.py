@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -329,7 +328,7 @@ class RunIdentity:
         """Return the identity of a run; unknown for None."""
         if run is None:
             return cls()
-        return cls(sys.intern(run.run_id), run.start_time.timestamp() if run.start_time else None)
+        return cls(run.run_id, run.start_time.timestamp() if run.start_time else None)
 
     @classmethod
     def from_json(cls, value: object) -> RunIdentity:

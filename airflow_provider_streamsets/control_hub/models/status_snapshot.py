@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -115,16 +116,25 @@ class StatusSnapshot:
     :meth:`parse`.
     """
 
-    __slots__ = ("_status", "_text", "change_key", "has_ended", "run_count", "started")
+    __slots__ = ("_counts", "_status", "_text", "change_key", "has_ended", "run_count", "started")
 
-    def __init__(self, text: bytes | msgspec.Raw, status: _Status, started: float | None) -> None:
+    def __init__(
+        self,
+        text: bytes | msgspec.Raw,
+        run_count: int,
+        status: str | None,
+        started: float | None,
+        change_key: int,
+        counts: tuple[Any, ...],
+    ) -> None:
         self._text = text
         self._status = status
-        self.run_count: int = status.run_count
+        self._counts = counts
+        self.run_count = run_count
         self.started = started
         """Start time in epoch seconds; None if the response has none."""
-        self.has_ended = status.status in ENDED_STATUSES
-        self.change_key = status.change_key
+        self.has_ended = status in ENDED_STATUSES
+        self.change_key = change_key
 
     @classmethod
     def parse(cls, text: bytes | msgspec.Raw) -> StatusSnapshot | None:
@@ -141,20 +151,29 @@ class StatusSnapshot:
         except _UNEXPECTED:
             run = run_or_none(_value(text))
             return None if run is None else cls._of_run(text, run)
-        return cls(text, status, status.start_time / 1000)
+        started = status.start_time / 1000
+        return cls(text, status.run_count, status.status, started, status.change_key, status.counts)
 
     @classmethod
     def _of_run(cls, text: bytes | msgspec.Raw, run: JobRun) -> StatusSnapshot:
-        """Return the snapshot of a status with other types of fields: any difference counts as a change."""
-        status = _Status(
-            run.run_count, 0, status=run.status, warnings=msgspec.Raw(text), last_reported_metric_time=run.has_counts
+        counts = (*run.counts, run.metrics_saved)
+        # Without what does not count as a change.
+        state = replace(
+            run,
+            engine_pipelines=tuple(replace(pipeline, last_reported=None) for pipeline in run.engine_pipelines),
+            engine_commands=tuple(command for command in run.engine_commands if command.has_failed),
+            input_record_count=0,
+            output_record_count=0,
+            error_record_count=0,
+            metrics_saved=None,
         )
-        return cls(text, status, run.start_time.timestamp() if run.start_time else None)
+        started = run.start_time.timestamp() if run.start_time else None
+        return cls(text, run.run_count, run.status, started, hash(state), counts)
 
     @property
     def counts_change_key(self) -> int:
         """A key that also changes when Control Hub has saved new metrics."""
-        return hash((self.change_key, self._status.counts))
+        return hash((self.change_key, self._counts))
 
     def lacks_counts(self, now: float) -> bool:
         """
@@ -162,8 +181,7 @@ class StatusSnapshot:
 
         :param now: epoch seconds
         """
-        status = self._status
-        return status.status == "ACTIVE" and is_established(self.started, now) and not any(status.counts)
+        return self._status == "ACTIVE" and is_established(self.started, now) and not any(self._counts)
 
     def to_run(self) -> JobRun:
         """

@@ -347,7 +347,7 @@ class RunTracker(Tracker[RunReport]):
         self._ended_at = 0.0
         self._engine_pipelines: tuple[EnginePipeline, ...] = ()
         self._missing_polls = 0
-        self._last_line = ""
+        self._last_line: str | tuple[str, str] = ""
         self._identity = identity or RunIdentity()
         self._replaced: int | None = None
         self._until_active = until_active
@@ -502,7 +502,7 @@ class RunTracker(Tracker[RunReport]):
         self._problem = status.problem
         state = sys.intern(f"{status.status or 'no status'}/{status.color or 'no color'}")
         progress, counts = self._describe_progress(status), describe_counts(status.counts)
-        line = sys.intern(f"{state} {self._problem}") if status.is_red else state
+        line = (state, self._problem) if status.is_red else state
         if line == self._last_line:
             if progress:
                 self._log.info("%s: %s, %s", self._log_label, state, progress)

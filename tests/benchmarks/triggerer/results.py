@@ -72,9 +72,9 @@ class Result:
 
     @property
     def tasks_per_second(self) -> float:
-        """Rate at which resumed tasks succeeded; the rest of the time to their success is that of the triggerer."""
-        first, *_, last = sorted(self.to_success.seconds)
-        return (len(self.to_success.seconds) - 1) / (last - first)
+        """Rate at which resumed tasks succeeded."""
+        seconds = self.to_success.seconds
+        return (len(seconds) - 1) / max(max(seconds) - min(seconds), 1.0)
 
     @property
     def lost(self) -> int:

@@ -518,6 +518,27 @@ def test_joining_during_request_gets_next_result():
     assert first == pytest.approx(2.1 + 3, abs=0.2)
 
 
+def test_joining_while_others_are_notified_polls_soon():
+    client = FakeStatusClient()
+
+    async def scenario() -> float:
+        poller = SharedStatusPoller(client)
+        subscriptions = {name: poller.subscribe({name: 1}, 600) for name in map(str, range(100))}
+        joined: list[asyncio.Task[dict[str, Any]]] = []
+
+        async def wait(name: str) -> None:
+            await subscriptions[name].next()
+            if not joined:
+                joined.append(asyncio.create_task(poller.subscribe({name: 1}, 600).next()))
+
+        await asyncio.gather(*map(wait, subscriptions))
+        began = asyncio.get_running_loop().time()
+        await joined[0]
+        return asyncio.get_running_loop().time() - began
+
+    assert run_in_virtual_time(scenario()) < 2
+
+
 def test_resubscribing_during_request_polls_job_again():
     client = FakeStatusClient()
 
