@@ -99,6 +99,13 @@ def test_too_many_requests_has_retry_after(sandbox):
     assert len(sandbox.starts(JOB)) == before
 
 
+def test_rate_limit_rejects_requests_that_exceed_it(sandbox):
+    sandbox.set_faults({"path": "*/currentUser", "fault": "too_many_requests", "per_second": 0.5, "retry_after": 0})
+    first, second = (sandbox.call("GET", "/security/rest/v1/currentUser") for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert "Retry-After" not in second.headers
+
+
 @pytest.mark.parametrize("processed", [False, True])
 @pytest.mark.parametrize(("status", "kind"), [(500, "application/json"), (503, "text/html")])
 def test_server_error_with_or_without_effect(sandbox, status, kind, processed):

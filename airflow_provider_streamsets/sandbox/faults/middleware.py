@@ -176,7 +176,8 @@ async def _delay(rule: DelayFault, request: _FaultedRequest) -> None:
 
 async def _too_many_requests(rule: RateLimitFault, request: _FaultedRequest) -> None:
     response = error_response(ApiError(429, "SANDBOX_429", "Too many requests"))
-    response.headers["Retry-After"] = str(rule.retry_after)
+    if rule.retry_after:
+        response.headers["Retry-After"] = str(rule.retry_after)
     await request.respond(response)
 
 

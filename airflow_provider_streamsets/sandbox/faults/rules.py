@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -85,10 +87,16 @@ class SlowFault(FaultRule):
 
 
 class RateLimitFault(FaultRule):
-    """A response with status 429; ``retry_after`` is the value of its header ``Retry-After``, in seconds."""
+    """
+    A response with status 429; ``retry_after`` is the value of its header ``Retry-After``, in seconds, 0 for none.
+
+    With ``per_second``, only requests fail that exceed so many per second, by a token bucket of as many tokens, but at
+    least one.
+    """
 
     fault: Literal["too_many_requests"]
     retry_after: Count = 1
+    per_second: Annotated[float, Field(strict=True, ge=0.01, le=1000)] | None = None
 
 
 class ServerErrorFault(FaultRule):
@@ -127,14 +135,26 @@ class _Tally:
     rule: FaultRule
     matched: int = 0
     hit: int = 0
+    tokens: float = math.inf
+    refilled_at: float = 0.0
+
+    def take_token(self, per_second: float) -> bool:
+        """Take a token for a request within a rate limit, in real time, and return whether there was one."""
+        now = monotonic()
+        self.tokens = min(self.tokens + (now - self.refilled_at) * per_second, max(per_second, 1.0))
+        self.refilled_at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
 
 
 class FaultRules:
     """
     Rules for fault injection, with counts of matches and hits.
 
-    Whether the n-th matching request fails depends only on the seed, the index of the rule and n. If several rules
-    select a request, the first one applies.
+    Whether the n-th matching request fails depends only on the seed, the index of the rule and n, except for a rate
+    limit. If several rules select a request, the first one applies.
 
     :param rules: the rules.
     :param seed: seed of the pseudo-random selection.
@@ -188,6 +208,8 @@ class FaultRules:
     def _is_selected(self, number: int, tally: _Tally) -> bool:
         rule = tally.rule
         if tally.matched <= rule.after or (rule.times is not None and tally.hit >= rule.times):
+            return False
+        if isinstance(rule, RateLimitFault) and rule.per_second and tally.take_token(rule.per_second):
             return False
         digest = hashlib.sha256(f"{self._seed}/{number}/{tally.matched}".encode()).digest()
         return int.from_bytes(digest[:8], "big") < rule.probability * 2**64

@@ -51,6 +51,21 @@ def test_other_requests_do_not_affect_hits():
     assert mixed == hits(plain_rules, 100)
 
 
+def test_rate_limit_refills_with_time(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("airflow_provider_streamsets.sandbox.faults.rules.monotonic", lambda: now)
+    faults = rules({"path": "*", "fault": "too_many_requests", "per_second": 3.0})
+    assert hits(faults, 5) == [False, False, False, True, True]
+    now += 0.34
+    assert hits(faults, 2) == [False, True]
+    now += 60
+    assert hits(faults, 5) == [False, False, False, True, True]
+    rare = rules({"path": "*", "fault": "too_many_requests", "per_second": 0.5})
+    assert hits(rare, 2) == [False, True]
+    now += 2
+    assert hits(rare, 2) == [False, True]
+
+
 def test_after_and_times_limit_hits():
     faults = rules({"path": "*/count", "fault": "html", "after": 2, "times": 3})
     assert hits(faults, 8) == [False, False, True, True, True, False, False, False]
