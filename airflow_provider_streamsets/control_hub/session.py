@@ -207,6 +207,8 @@ class Session:
         self._adopt_lock = threading.Lock()
         self.time_left: Callable[[], float] = _no_deadline
         """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
+        self.throttle: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        """Entered for each request; waits until it may be sent. Set by a poller, for this client alone."""
 
     @classmethod
     def from_config(cls, config: ClientConfig, *, on_unauthorized: _OnUnauthorized | None = None) -> Self:
@@ -419,20 +421,21 @@ class Session:
         for rejections in itertools.count():
             credential = self._credential
             try:
-                return credential.send(
-                    method,
-                    service,
-                    path,
-                    action=action,
-                    params=params,
-                    body=body,
-                    file=file,
-                    stream_to=stream_to,
-                    retry=retry,
-                    needs_body=needs_body,
-                    parse=parse,
-                    time_left=self.time_left,
-                )
+                with self.throttle():
+                    return credential.send(
+                        method,
+                        service,
+                        path,
+                        action=action,
+                        params=params,
+                        body=body,
+                        file=file,
+                        stream_to=stream_to,
+                        retry=retry,
+                        needs_body=needs_body,
+                        parse=parse,
+                        time_left=self.time_left,
+                    )
             except ControlHubAuthenticationError as error:
                 # A rejected request had no effect, so retrying any request is safe.
                 if self._on_unauthorized is None or not credential.was_accepted:

@@ -22,6 +22,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_delay
 from airflow_provider_streamsets.polling.connections import ConnectionRefresh, spawn
+from airflow_provider_streamsets.polling.request_rate import RequestRate, shared_request_rate
 from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule
 from airflow_provider_streamsets.polling.sender import Refresh, RequestSender
 from airflow_provider_streamsets.polling.stats import PollerStats
@@ -104,6 +105,7 @@ class SharedStatusPoller(RequestSender):
     :param client: client of the connection; should not retry requests, as the poller does
     :param refresh: see :class:`~airflow_provider_streamsets.polling.sender.SharedCredential`
     :param batch_size: jobs per request, limited by the client's ``bulk_size``
+    :param rate: request rate of the connection
     :param conn_id: id of the Airflow connection, for metrics
     """
 
@@ -112,13 +114,14 @@ class SharedStatusPoller(RequestSender):
         client: ControlHubClient,
         refresh: Refresh | None = None,
         batch_size: BatchSize | None = None,
+        rate: RequestRate | None = None,
         conn_id: str = "",
     ) -> None:
         self._batch_size = batch_size or BatchSize()
         self._poll_schedule = PollSchedule(self._batch_size.within(client.bulk_size))
         now = asyncio.get_running_loop().time
         backoff = Backoff.from_schedule(self._poll_schedule, now)
-        super().__init__(client, backoff, PollerStats("tasks", conn_id, now), refresh)
+        super().__init__(client, backoff, PollerStats("tasks", conn_id, now), rate or RequestRate(), refresh)
         self._user_count = 0
         self.subscription_count = 0
         """Number of open subscriptions."""
@@ -240,8 +243,9 @@ class SharedStatusPoller(RequestSender):
             results = dict.fromkeys(job_ids, error)
             self.poll_succeeded()
         except ControlHubError as error:
-            # Smaller batches would mean even more requests.
-            if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
+            if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._batch_size.grow()
+            else:
                 self._batch_size.failed(len(batch))
             self.poll_failed(error)
         else:
@@ -336,6 +340,7 @@ class _ConnectionPoller(SharedStatusPoller):
             batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(
                 settings.sharing_key, BatchSize()
             ),
+            rate=shared_request_rate(settings.sharing_key),
             conn_id=settings.conn_id,
         )
         self._pollers = pollers

@@ -202,8 +202,11 @@ class BatchSize:
         self._is_failing = False
         if count >= self._failed_at:
             self._failed_at = math.inf
-        if count < self._size or seconds > _FAST_RESPONSE:
-            return
+        if count >= self._size and seconds <= _FAST_RESPONSE:
+            self.grow()
+
+    def grow(self) -> None:
+        """Enlarge the next requests, also when requests are rejected for their rate: larger ones are fewer."""
         larger = min(2 * self._size, (self._size + self._too_large) / 2)
         if larger < self._too_large * _TOO_LARGE_MARGIN:
             self._size = int(larger)
@@ -225,7 +228,7 @@ class BatchSize:
 
 class Backoff:
     """
-    Exponential back-off of all requests after failures. Thread-safe.
+    Exponential back-off of all requests after failures other than 429. Thread-safe.
 
     :param first_delay: returns the seconds of the first delay
     :param max_delay: returns the maximum seconds of a delay without ``Retry-After``

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_streamsets.control_hub.errors import ControlHubAuthenticationError, ControlHubError
+from airflow_provider_streamsets.control_hub.errors import (
+    ControlHubAuthenticationError,
+    ControlHubError,
+    ControlHubUnavailableError,
+)
 from airflow_provider_streamsets.control_hub.tracking.run import OutageListener, OutageLog
 from airflow_provider_streamsets.polling.connections import spawn
+from airflow_provider_streamsets.polling.request_rate import RequestRate
 
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub.client import ControlHubClient
@@ -32,11 +40,14 @@ class RequestSender:
     """
     Sends the requests of a poller: polls one after the other in one thread, queries in some others.
 
+    All requests keep to the request rate, those that a poll or query sends after its first one as well.
+
     Created on an event loop and used on it.
 
     :param client: the client; should not retry requests, as the sender does
     :param backoff: delays requests after failures
     :param stats: metrics of the poller
+    :param rate: limits the rate of requests after a rejection (429)
     :param refresh: see :class:`SharedCredential`
     :param concurrent_queries: maximum number of concurrent queries
     :param retry_queries: whether to retry rejected queries; otherwise, only polls show that the credential is rejected
@@ -47,6 +58,7 @@ class RequestSender:
         client: ControlHubClient,
         backoff: Backoff,
         stats: PollerStats,
+        rate: RequestRate,
         refresh: Refresh | None = None,
         concurrent_queries: int = _CONCURRENT_QUERIES,
         *,
@@ -62,6 +74,10 @@ class RequestSender:
         self._retry_queries = retry_queries
         self._poll_outage = _Outage(backoff)
         self._stats = stats
+        self._rate = stats.rate = rate
+        self._turn = _Turn()
+        self._closed = threading.Event()
+        client.throttle = self._throttled
         self._credential = SharedCredential(client, refresh)
         self._accepted_at = -math.inf
         self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="control-hub-statuses")
@@ -116,13 +132,14 @@ class RequestSender:
         deadline: float = math.inf,
     ) -> _Result:
         rejections, rejected_at = 0, math.inf
+        is_poll = executor is self._poll_thread
         while True:
-            await self._wait_until_allowed(pause, deadline)
+            await self._wait_until_allowed(pause, deadline, is_poll=is_poll)
             generation = self._credential.generation
             try:
-                return await asyncio.get_running_loop().run_in_executor(executor, request)
+                return await asyncio.get_running_loop().run_in_executor(executor, self._in_turn, request, is_poll)
             except ControlHubAuthenticationError as error:
-                if executor is self._query_threads and not self._retry_queries:
+                if not is_poll and not self._retry_queries:
                     raise
                 rejected_at = min(rejected_at, self.now())
                 try:
@@ -135,15 +152,55 @@ class RequestSender:
                         self._rejected(confirmed)
                     raise
 
-    async def _wait_until_allowed(self, pause: Callable[[], float], deadline: float) -> None:
-        while (seconds := pause()) > 0 or self._credential.is_rejected:
+    async def _wait_until_allowed(self, pause: Callable[[], float], deadline: float, *, is_poll: bool) -> None:
+        while True:
+            seconds, needs_turn = pause(), False
+            if seconds <= 0 and not self._credential.is_rejected:
+                seconds, needs_turn = self._rate.take_turn(self.now(), is_poll=is_poll), True
+                if seconds <= 0:
+                    return
             remaining = deadline - self.now()
             if remaining <= 0:
                 raise asyncio.TimeoutError
             if self._credential.is_rejected:
                 await self._credential.wait_idle(remaining)
-            else:
+                continue
+            with self._rate.waiting(is_poll=is_poll) if needs_turn else contextlib.nullcontext():
                 await asyncio.sleep(min(seconds, remaining))
+
+    def _in_turn(self, request: Callable[[], _Result], is_poll: bool) -> _Result:
+        """Run a function that has a turn for its first request."""
+        self._turn.is_poll, self._turn.is_unused = is_poll, True
+        try:
+            return request()
+        finally:
+            if self._turn.is_unused:
+                self._turn.is_unused = False
+                self._rate.return_turn()
+
+    @contextlib.contextmanager
+    def _throttled(self) -> Iterator[None]:
+        """Wait in a thread until a request may be sent, and record whether it was accepted."""
+        if self._turn.is_unused:
+            self._turn.is_unused = False
+        else:
+            self._wait_for_turn()
+        sent_at = self.now()
+        try:
+            yield
+        except ControlHubUnavailableError as error:
+            if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._rate.rejected(self.now(), sent_at, error.retry_after)
+            raise
+        self._rate.accepted(self.now())
+
+    def _wait_for_turn(self) -> None:
+        while seconds := self._rate.reserve_turn(self.now(), is_poll=self._turn.is_poll):
+            sleep_in_thread(seconds, self._closed)
+            if self._closed.is_set():
+                raise ControlHubUnavailableError("The poller was closed before this request was sent.")
+            if not self._rate.is_paused(self.now()):
+                return
 
     def _rejected(self, error: ControlHubError) -> None:
         """Handle a confirmed rejection of the credential."""
@@ -158,11 +215,25 @@ class RequestSender:
 
     def close(self) -> None:
         """Shut down threads and close the session without waiting for running requests."""
+        self._closed.set()
         self._credential.close()
         self._stats.close()
         self._poll_thread.shutdown(wait=False, cancel_futures=True)
         self._query_threads.shutdown(wait=False, cancel_futures=True)
         self.client.close()
+
+
+def sleep_in_thread(seconds: float, closed: threading.Event) -> None:
+    """Wait in a thread for so many seconds, or until the sender is closed."""
+    closed.wait(seconds)
+
+
+class _Turn(threading.local):
+    """The turn of the poll or query that runs in a thread."""
+
+    is_poll = False
+    is_unused = False
+    """Whether its first request, for which it has a turn, was not sent yet."""
 
 
 class _Outage:
@@ -173,6 +244,9 @@ class _Outage:
         self._log = OutageLog(log)
 
     def failed(self, error: ControlHubError) -> None:
+        if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+            # Not an outage: the request rate logs it and delays the next request.
+            return
         self._log.failed(error)
         self._backoff.failed(error)
 

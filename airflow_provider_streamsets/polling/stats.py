@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow.utils.net import get_hostname
 
 from airflow_provider_streamsets.compat import server_stats
 from airflow_provider_streamsets.control_hub.errors import ControlHubPermissionError
+
+if TYPE_CHECKING:
+    from airflow_provider_streamsets.polling.request_rate import RequestRate
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class PollerStats:
         """When the next poll is due; None if the poller has no schedule."""
         self.waiting_runs: int | None = None
         """Number of runs that tasks wait for; None for a poller of assets."""
+        self.rate: RequestRate | None = None
+        """Request rate of the connection; set by the sender."""
 
     def run(self, poll: Callable[[], _Result]) -> _Result:
         """
@@ -72,6 +77,7 @@ class PollerStats:
                         delay=None if self.due is None else max(began - self.due, 0.0),
                         outage=0.0 if self._failing_since is None else self._now() - self._failing_since,
                         waiting_runs=self.waiting_runs,
+                        request_limit=0.0 if self.rate is None else self.rate.limit or 0.0,
                     )
 
     @cached_property
@@ -85,10 +91,16 @@ class PollerStats:
         with self._lock:
             self._is_closed = True
             if self._is_emitted:
-                self._emit(outage=0.0, waiting_runs=None if self.waiting_runs is None else 0)
+                self._emit(outage=0.0, waiting_runs=None if self.waiting_runs is None else 0, request_limit=0.0)
 
     def _emit(
-        self, *, outage: float, waiting_runs: int | None, result: str | None = None, delay: float | None = None
+        self,
+        *,
+        outage: float,
+        waiting_runs: int | None,
+        request_limit: float,
+        result: str | None = None,
+        delay: float | None = None,
     ) -> None:
         self._is_emitted = True
         try:
@@ -98,6 +110,7 @@ class PollerStats:
             if delay is not None:
                 stats.timing("streamsets.poller.delay", timedelta(seconds=delay), tags=tags)
             stats.gauge("streamsets.poller.outage_duration", outage, tags=tags)
+            stats.gauge("streamsets.poller.request_limit", request_limit, tags=tags)
             if waiting_runs is not None:
                 stats.gauge("streamsets.poller.waiting_runs", waiting_runs, tags=tags)
         except Exception:

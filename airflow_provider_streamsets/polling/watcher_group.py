@@ -21,6 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.tracking.finished_run import FinishedRunReader
 from airflow_provider_streamsets.polling.connections import connection_settings, spawn
+from airflow_provider_streamsets.polling.request_rate import shared_request_rate
 from airflow_provider_streamsets.polling.schedule import Backoff
 from airflow_provider_streamsets.polling.sender import RequestSender
 from airflow_provider_streamsets.polling.stats import PollerStats
@@ -294,6 +295,7 @@ class WatcherGroup:
                 client,
                 self._backoff,
                 PollerStats("assets", self._conn_id, self._now),
+                shared_request_rate(settings.sharing_key),
                 self._retry_rejected,
                 _CONCURRENT_QUERIES,
                 retry_queries=False,

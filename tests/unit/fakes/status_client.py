@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -39,6 +40,7 @@ class FakeStatusClient:
         self.status = status
         self.bulk_size = bulk_size
         self.progress_interval = 0.0
+        self.throttle: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self.asked: list[tuple[float, list[str]]] = []
         self.errors: list[Exception] = []
         self.refused: set[str] = set()
@@ -46,6 +48,11 @@ class FakeStatusClient:
         self.closed = False
 
     def snapshots(self, job_ids: list[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
+        with self.throttle():
+            return self.respond(job_ids)
+
+    def respond(self, job_ids: list[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
+        """Answer a request; a subclass can fail it."""
         self.asked.append((_now(), list(job_ids)))
         if self.errors:
             raise self.errors.pop(0)

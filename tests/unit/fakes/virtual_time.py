@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest import mock
 
+from airflow_provider_streamsets.polling import sender
+
 
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
     """Never waits: moves the loop's clock on by the time it would have waited."""
@@ -77,14 +79,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_in_virtual_time(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end on a fresh loop with virtual time, ``time.time`` included."""
+    """Run a coroutine to its end on a fresh loop with virtual time, ``time.time`` and waits in threads included."""
     return run_on_loop(VirtualLoop(), coroutine)
 
 
 def run_on_loop(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end on a loop, and close the loop."""
     try:
-        with mock.patch("time.time", loop.time):
+        with (
+            mock.patch("time.time", loop.time),
+            mock.patch.object(sender, "sleep_in_thread", lambda seconds, _: loop.jump(seconds)),
+        ):
             return loop.run_until_complete(coroutine)
     finally:
         leftovers = asyncio.all_tasks(loop)

@@ -63,10 +63,10 @@ class Server(FakeStatusClient):
         self.jobs = self
         self.metrics = self
 
-    def snapshots(self, job_ids: list[str]) -> Any:
+    def respond(self, job_ids: list[str]) -> Any:
         if self.failures:
             raise self.failures.pop()()
-        return super().snapshots(job_ids)
+        return super().respond(job_ids)
 
     def _life(self, job_id: str) -> JobLifetime:
         return self.lifetimes[int(job_id.partition(":")[0])]

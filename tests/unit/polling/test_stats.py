@@ -40,7 +40,7 @@ def test_polls_and_waiting_runs_are_emitted(recorded):
     client = FakeStatusClient()
     run_in_virtual_time(wait_on(client, 7, 300))
     assert recorded.names() == {
-        f"streamsets.poller.{name}" for name in ("polls", "delay", "outage_duration", "waiting_runs")
+        f"streamsets.poller.{name}" for name in ("polls", "delay", "outage_duration", "request_limit", "waiting_runs")
     }
     assert recorded.values("streamsets.poller.polls", result="succeeded") == [1] * len(client.asked)
     assert recorded.values("streamsets.poller.waiting_runs") == [7] * len(client.asked) + [0]
@@ -75,6 +75,15 @@ def test_outage_lasts_from_first_failed_poll_to_first_successful_one(recorded):
     assert outage == sorted(outage)
     assert 100 < outage[-1] <= 200
     assert durations[-1] == 0
+
+
+def test_request_limit_is_emitted_while_known(recorded):
+    client = FakeStatusClient()
+    client.errors = [ControlHubUnavailableError("slow down", http_status=429)]
+    run_in_virtual_time(wait_on(client, 1, 300))
+    first, *_, last, closed = recorded.values("streamsets.poller.request_limit")
+    assert first == 0.5
+    assert (last, closed) == (0, 0)
 
 
 def test_late_poll_shows_in_delay(recorded):

@@ -683,7 +683,6 @@ def test_outage_is_survived_and_logged_once(hub, http, logged):
             {"exc": requests.exceptions.ConnectTimeout},
             {"status_code": 503},
             {"text": "<html>"},
-            {"status_code": 429},
         ]
         outage = http.post(STATUS, kinds * 100)
         await asyncio.sleep(7200)
@@ -699,6 +698,25 @@ def test_outage_is_survived_and_logged_once(hub, http, logged):
     assert requested == [62]
     assert logged().count("retrying at the next poll") == 1
     assert logged().count("Control Hub responds again after 62 failed polls") == 1
+
+
+def test_rejections_for_rate_slow_polls_and_are_logged_once(hub, http, caplog):
+    async def scene() -> int:
+        watcher = StandaloneWatcher(trigger())
+        await asyncio.sleep(100)
+        rejected = http.post(STATUS, status_code=429)
+        await asyncio.sleep(3600)
+        count = rejected.call_count
+        http.post(STATUS, json=hub._poll)
+        show(hub, "orders", succeeded(5), succeeded(4))
+        await asyncio.sleep(150)
+        assert watcher.runs == [("orders", 4), ("orders", 5)]
+        return count
+
+    with caplog.at_level("INFO"):
+        assert run_in_virtual_time(scene()) < 80
+    assert caplog.text.count("limits the rate of requests (429)") == 1
+    assert "Still waiting" not in caplog.text
 
 
 def test_retry_after_delays_next_poll(hub, http):
