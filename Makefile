@@ -145,6 +145,10 @@ bench: venv  ## Compare requests and duration of each operation with the officia
 bench-waiting: venv  ## Measure the cost of waiting for up to 10,000 runs
 	$(BIN)/python -m tests.benchmarks.waiting
 
+.PHONY: bench-rate-limit
+bench-rate-limit: venv  ## Measure 5,000 waits within a rate limit of Control Hub (about 20 minutes)
+	$(BIN)/python -m tests.benchmarks.waiting.rate_limit
+
 .PHONY: bench-triggerer
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer with PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer

@@ -13,7 +13,7 @@ pytest.importorskip("streamsets.sdk", reason="the official StreamSets SDK is not
 
 from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 from tests.benchmarks.waiting import __main__ as bench
-from tests.benchmarks.waiting import steady_state
+from tests.benchmarks.waiting import rate_limit, steady_state
 from tests.benchmarks.waiting.completion import find_missing, select_finishing
 from tests.benchmarks.waiting.figures import Figure
 from tests.benchmarks.waiting.protocol import Event, WaitedRun
@@ -102,6 +102,19 @@ def test_many_waits_are_measured_with_small_bulk_sizes(tmp_path, monkeypatch):
     assert values["requests per interval"] == 1
     assert values["requests per interval, bulk_size=10"] == pytest.approx(2, abs=1)
     assert values["CPU per interval, bulk_size=10"] > 0
+
+
+def test_waits_within_rate_limit_are_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rate_limit, "STEADY_SECONDS", 3.0)
+    path = tmp_path / "bench.json"
+    options = {"--limits": 3, "--runs": 20, "--ends": 10, "--interval": 1, "--warm-up": 1, "--json": path}
+    rate_limit.main([str(text) for option in options.items() for text in option])
+    assert "3/s" in capsys.readouterr().out
+    learned, backoff = json.loads(path.read_text())["results"]
+    assert (learned["strategy"], backoff["strategy"]) == ("provider", "backoff")
+    assert learned["late"] == 0
+    assert learned["burst_sent"] > 10
+    assert learned["burst_rejected"] < backoff["burst_rejected"]
 
 
 def test_all_parts_and_strategies_are_measured(tmp_path, capsys):

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.benchmarks.waiting.waiter_process import WaiterProcess
 _JR = "/jobrunner/rest/v1"
 _CHUNK_SIZE = 250
 _TIMEOUT = 300.0
+_RETRY_DELAY = 0.1
 # Long enough ago that the runs are polled at the regular interval.
 _STARTED = "1h"
 
@@ -55,6 +57,7 @@ class WaitingEnvironment:
         url: str | None = None,
         bulk_size: int | None = None,
         renew: bool = False,
+        metrics_timeout: float = 0.0,
     ) -> WaiterProcess:
         """
         Return a waiter process that has not been started.
@@ -66,6 +69,7 @@ class WaitingEnvironment:
         :param url: URL of Control Hub; by default, that of the sandbox
         :param bulk_size: jobs per request of the provider's triggers; None for the default
         :param renew: when a wait has ended, wait for the next run of its job
+        :param metrics_timeout: maximum seconds for which the provider's triggers wait for final metrics
         """
         return WaiterProcess(
             WaitRequest(
@@ -79,6 +83,7 @@ class WaitingEnvironment:
                 self.sandbox.login_url,
                 bulk_size,
                 renew,
+                metrics_timeout,
             )
         )
 
@@ -113,10 +118,14 @@ class WaitingEnvironment:
         return {job_id: status["finishTime"] / 1000 for job_id, status in statuses.items()}
 
     def _request(self, method: str, path: str, ids: list[str] | None = None) -> requests.Response:
-        # Under load, the sandbox serves many queued requests before this one.
-        response = requests.request(
-            method, self.sandbox.url + path, headers=self.sandbox.headers, json=ids, timeout=_TIMEOUT
-        )
+        while True:
+            # Under load, the sandbox serves many queued requests before this one.
+            response = requests.request(
+                method, self.sandbox.url + path, headers=self.sandbox.headers, json=ids, timeout=_TIMEOUT
+            )
+            if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                break
+            time.sleep(_RETRY_DELAY)
         if not response.ok:
             raise BenchmarkError(f"{method} {path} returned {response.status_code}: {response.text}")
         return response

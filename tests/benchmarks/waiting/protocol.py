@@ -36,6 +36,7 @@ class WaitRequest:
     :param login_url: URL of the login service, for the SDK
     :param bulk_size: jobs per request of the provider's triggers; None for the default
     :param renew: when a wait has ended, wait for the next run of its job
+    :param metrics_timeout: maximum seconds for which the provider's triggers wait for final metrics
     """
 
     strategy: Strategy
@@ -48,6 +49,7 @@ class WaitRequest:
     login_url: str
     bulk_size: int | None = None
     renew: bool = False
+    metrics_timeout: float = 0.0
 
     def to_line(self) -> str:
         """Serialize the request."""
@@ -102,9 +104,11 @@ class Event:
     :param at: time of the event, in epoch seconds
     :param outcome: outcome of the run; None if the wait failed
     :param error: error message of a failed wait
+    :param is_final: whether the report has the final metrics; False for the other strategies
     """
 
     job_id: str
     at: float
     outcome: str | None
     error: str | None = None
+    is_final: bool = False

@@ -10,6 +10,8 @@ class Strategy(str, enum.Enum):
 
     PROVIDER = "provider"
     """One of this provider's triggers for each run."""
+    BACKOFF = "backoff"
+    """The provider's triggers without a request rate: an exponential back-off after each 429."""
     LOOPS = "loops"
     """One trigger for each run, with its own poll loop and asynchronous HTTP session."""
     THREADS = "threads"
@@ -22,6 +24,7 @@ class Strategy(str, enum.Enum):
         """Table heading of the strategy."""
         return {
             Strategy.PROVIDER: "provider",
+            Strategy.BACKOFF: "back-off only",
             Strategy.LOOPS: "one loop per\ntrigger",
             Strategy.THREADS: "SDK wait\nin threads",
             Strategy.EMPTY: "empty triggers",

@@ -7,10 +7,13 @@ import os
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_streamsets.control_hub import ControlHubError
+from airflow_provider_streamsets.polling import sender
+from airflow_provider_streamsets.polling.request_rate import RequestRate
 from airflow_provider_streamsets.triggers.events import RunsWaitEvent
 from airflow_provider_streamsets.triggers.runs import ControlHubRunsTrigger
 from tests.benchmarks.waiting.protocol import Event, WaitedRun, WaitRequest
@@ -20,9 +23,22 @@ from tests.benchmarks.waiting.triggers import EmptyTrigger, PollingTrigger
 _CONNECTION = "control_hub_bench"
 _TRIGGERS: dict[Strategy, type[BaseTrigger]] = {
     Strategy.PROVIDER: ControlHubRunsTrigger,
+    Strategy.BACKOFF: ControlHubRunsTrigger,
     Strategy.LOOPS: PollingTrigger,
     Strategy.EMPTY: EmptyTrigger,
 }
+
+
+def _use_backoff_only() -> None:
+    """Send requests without a request rate, and delay them after a 429 as after any other failure."""
+
+    class Outage(sender._Outage):
+        def failed(self, error: ControlHubError) -> None:
+            self._log.failed(error)
+            self._backoff.failed(error)
+
+    mock.patch.object(sender, "_Outage", Outage).start()
+    mock.patch.object(RequestRate, "rejected").start()
 
 
 def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
@@ -35,6 +51,8 @@ def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
         "extra": {} if request.bulk_size is None else {"bulk_size": request.bulk_size},
     }
     os.environ[f"AIRFLOW_CONN_{_CONNECTION.upper()}"] = json.dumps(connection)
+    if request.strategy is Strategy.BACKOFF:
+        _use_backoff_only()
     for run in request.runs:
         yield create_trigger(request, run)
 
@@ -45,12 +63,12 @@ def create_trigger(request: WaitRequest, run: WaitedRun) -> BaseTrigger:
 
 
 def _arguments(request: WaitRequest, run: WaitedRun) -> dict[str, Any]:
-    if request.strategy is Strategy.PROVIDER:
+    if request.strategy in (Strategy.PROVIDER, Strategy.BACKOFF):
         return {
             "control_hub_conn_id": _CONNECTION,
             "runs": [[run.job_id, run.run_count, None, None, run.job_name]],
             "poll_interval": request.interval,
-            "metrics_timeout": 0.0,
+            "metrics_timeout": request.metrics_timeout,
         }
     if request.strategy is Strategy.LOOPS:
         return {
@@ -70,6 +88,7 @@ def parse_event(payload: dict[str, Any]) -> Event:
         return Event(payload["job_id"], now, payload["status"])
     event = RunsWaitEvent.from_payload(payload)
     try:
-        return Event(event.runs[0].job_id, now, event.report_or_raise().outcome.value)
+        report = event.report_or_raise()
+        return Event(event.runs[0].job_id, now, report.outcome.value, is_final=report.metrics_final)
     except ControlHubError as error:
         return Event(event.runs[0].job_id, now, None, str(error))
