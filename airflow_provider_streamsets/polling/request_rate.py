@@ -51,7 +51,7 @@ class RequestRate:
         self._lock = threading.Lock()
         self._limit: float | None = None
         self._growth = 0.0
-        self._grown_at = self._decreased_at = -math.inf
+        self._grown_at = -math.inf
         self._next_turn = self._paused_until = -math.inf
         self._query_turns = 0
         self._waiting = {"poll": 0, "query": 0}
@@ -137,7 +137,7 @@ class RequestRate:
         """
         Record a request that was rejected (429).
 
-        Requests that were sent before the last decrease do not decrease the limit again.
+        Requests that were sent before the end of the last pause do not decrease the limit again.
 
         :param sent_at: when it was sent
         :param retry_after: seconds until the next request may be sent; None if the response did not say
@@ -145,14 +145,14 @@ class RequestRate:
         with self._lock:
             pause = retry_after or 0.0
             before = self._limit
-            if sent_at > self._decreased_at:
+            if sent_at + _MIN_DELAY >= self._paused_until:
                 if before is None:
                     self._limit = max(self._accepted_before(now) / _AVERAGED_SECONDS, _MIN_FIRST_RATE)
                     self._query_turns = 0
                 else:
                     self._limit = max(before / 2, _MIN_RATE)
                 self._growth = max((before or self._limit) / 2 / _RECOVERY, _MIN_GROWTH)
-                self._grown_at = self._decreased_at = now
+                self._grown_at = now
                 # Jitter, so that triggerers do not continue at the same time.
                 jitter = random.uniform(0.8, 1.2)  # noqa: S311 # nosec B311 # no secret
                 pause = max(pause, jitter / self._limit)
