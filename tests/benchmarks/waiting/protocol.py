@@ -104,11 +104,11 @@ class Event:
     :param at: time of the event, in epoch seconds
     :param outcome: outcome of the run; None if the wait failed
     :param error: error message of a failed wait
-    :param is_final: whether the report has the final metrics; False for the other strategies
+    :param is_complete: whether the report has events, and metrics beyond those of the status; False for others
     """
 
     job_id: str
     at: float
     outcome: str | None
     error: str | None = None
-    is_final: bool = False
+    is_complete: bool = False

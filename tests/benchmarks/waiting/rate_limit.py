@@ -74,7 +74,7 @@ class Result:
     :param median: median seconds from the end of a run to its event
     :param worst: the same for the last event
     :param late: number of ends that were not reported in time, and count with the time until then
-    :param incomplete: number of reports without the final metrics, whose requests were rejected
+    :param incomplete: number of reports without events, or with the metrics of the status only
     """
 
     limit: float
@@ -157,7 +157,7 @@ def _measure(
         median(latencies),
         max(latencies),
         len(late),
-        sum(not event.is_final for event in events.values()),
+        sum(not event.is_complete for event in events.values()),
     )
 
 
@@ -206,7 +206,7 @@ def _problems(results: Sequence[Result]) -> list[str]:
         if result.burst_use < _MIN_USE:
             problems.append(f"{name}: less than {_MIN_USE:.0%} of the limit was used after the ends.")
         if result.incomplete:
-            problems.append(f"{name}: {result.incomplete} reports have no final metrics.")
+            problems.append(f"{name}: {result.incomplete} reports lack events or metrics.")
     return problems
 
 

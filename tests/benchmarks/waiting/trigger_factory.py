@@ -89,6 +89,9 @@ def parse_event(payload: dict[str, Any]) -> Event:
     event = RunsWaitEvent.from_payload(payload)
     try:
         report = event.report_or_raise()
-        return Event(event.runs[0].job_id, now, report.outcome.value, is_final=report.metrics_final)
+        # A status alone has no count of stage errors.
+        has_metrics = report.metrics is not None and report.metrics.stage_errors_count is not None
+        is_complete = has_metrics and bool(report.events)
+        return Event(event.runs[0].job_id, now, report.outcome.value, is_complete=is_complete)
     except ControlHubError as error:
         return Event(event.runs[0].job_id, now, None, str(error))
