@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -40,6 +40,10 @@ _LANDING_PATH = "/security/public-rest/v1/aster/landing"
 
 def _no_deadline() -> float:
     return math.inf
+
+
+def _send_at_once(send: Callable[[], Any]) -> Any:
+    return send()
 
 
 class CredentialSession:
@@ -207,8 +211,8 @@ class Session:
         self._adopt_lock = threading.Lock()
         self.time_left: Callable[[], float] = _no_deadline
         """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
-        self.throttle: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-        """Entered for each request; waits until it may be sent. Set by a poller, for this client alone."""
+        self.throttle: Callable[[Callable[[], Any]], Any] = _send_at_once
+        """Calls a function that sends a request, once that may be sent. Set by a poller, for this client alone."""
 
     @classmethod
     def from_config(cls, config: ClientConfig, *, on_unauthorized: _OnUnauthorized | None = None) -> Self:
@@ -421,8 +425,9 @@ class Session:
         for rejections in itertools.count():
             credential = self._credential
             try:
-                with self.throttle():
-                    return credential.send(
+                return self.throttle(
+                    partial(
+                        credential.send,
                         method,
                         service,
                         path,
@@ -436,6 +441,7 @@ class Session:
                         parse=parse,
                         time_left=self.time_left,
                     )
+                )
             except ControlHubAuthenticationError as error:
                 # A rejected request had no effect, so retrying any request is safe.
                 if self._on_unauthorized is None or not credential.was_accepted:

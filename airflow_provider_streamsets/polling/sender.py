@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Refresh = Callable[["ControlHubAuthenticationError", int], Awaitable["ControlHubClient | None"]]
 
+# Attempts of a request of a query that is rejected for the rate of requests; as many as the official SDK makes.
+_MAX_ATTEMPTS = 10
 # Threads for requests about a single run, such as its metrics.
 _CONCURRENT_QUERIES = 8
 
@@ -178,21 +181,31 @@ class RequestSender:
                 self._turn.is_unused = False
                 self._rate.return_turn()
 
-    @contextlib.contextmanager
-    def _throttled(self) -> Iterator[None]:
-        """Wait in a thread until a request may be sent, and record whether it was accepted."""
-        if self._turn.is_unused:
-            self._turn.is_unused = False
-        else:
-            self._wait_for_turn()
-        sent_at = self.now()
-        try:
-            yield
-        except ControlHubUnavailableError as error:
-            if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+    def _throttled(self, send: Callable[[], _Result]) -> _Result:
+        """
+        Send a request in its turn, in a thread, and record whether it was accepted.
+
+        A query repeats a rejected request, which had no effect: it would otherwise start over, or do without a part of
+        its result.
+        """
+        for attempt in itertools.count(1):
+            if self._turn.is_unused:
+                self._turn.is_unused = False
+            else:
+                self._wait_for_turn()
+            sent_at = self.now()
+            try:
+                result = send()
+            except ControlHubUnavailableError as error:
+                if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
                 self._rate.rejected(self.now(), sent_at, error.retry_after)
-            raise
-        self._rate.accepted(self.now())
+                if self._turn.is_poll or attempt == _MAX_ATTEMPTS:
+                    raise
+            else:
+                self._rate.accepted(self.now())
+                return result
+        raise AssertionError("unreachable")
 
     def _wait_for_turn(self) -> None:
         while seconds := self._rate.reserve_turn(self.now(), is_poll=self._turn.is_poll):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -40,7 +39,7 @@ class FakeStatusClient:
         self.status = status
         self.bulk_size = bulk_size
         self.progress_interval = 0.0
-        self.throttle: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        self.throttle: Callable[[Callable[[], Any]], Any] = lambda send: send()
         self.asked: list[tuple[float, list[str]]] = []
         self.errors: list[Exception] = []
         self.refused: set[str] = set()
@@ -48,8 +47,8 @@ class FakeStatusClient:
         self.closed = False
 
     def snapshots(self, job_ids: list[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
-        with self.throttle():
-            return self.respond(job_ids)
+        found: dict[str, StatusSnapshot | ControlHubError | None] = self.throttle(lambda: self.respond(job_ids))
+        return found
 
     def respond(self, job_ids: list[str]) -> dict[str, StatusSnapshot | ControlHubError | None]:
         """Answer a request; a subclass can fail it."""

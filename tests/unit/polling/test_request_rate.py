@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,8 +53,7 @@ class LimitingClient(FakeStatusClient):
 
     def query(self) -> None:
         """Send a request about a single run."""
-        with self.throttle():
-            self._take_token(self.queries)
+        self.throttle(lambda: self._take_token(self.queries))
 
 
 async def query_until_accepted(poller: SharedStatusPoller, client: LimitingClient) -> float:
@@ -244,8 +244,7 @@ def test_closed_poller_does_not_wait_for_turn():
 
     def query() -> None:
         for number in range(2):
-            with client.throttle():
-                sent.append(number)
+            client.throttle(partial(sent.append, number))
 
     async def scenario() -> None:
         rate = RequestRate()
@@ -263,6 +262,18 @@ def test_closed_poller_does_not_wait_for_turn():
     # In real time: the query waits in a thread.
     asyncio.run(scenario())
     assert sent == [0]
+
+
+def test_query_repeats_rejected_request():
+    client = LimitingClient(1)
+
+    async def scenario() -> None:
+        poller = SharedStatusPoller(client)
+        await poller.run_query(lambda: [client.query() for _ in range(6)])
+
+    run(scenario())
+    assert len(client.queries) == 6
+    assert client.rejected
 
 
 def test_query_without_request_takes_no_turn():
