@@ -11,7 +11,8 @@ import subprocess  # nosec B404 # runs only programs of this project
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,9 @@ class LocalAirflow:
     :param programs: folder with the program ``airflow``; by default that of this environment
     :param users: roles by name of the users who log in with a password, first an admin, who calls the API in this
         class; by default, every visitor is an admin
+    :param components: arguments of ``airflow`` by name of the component; by default one of each of :data:`COMPONENTS`
+    :param restarts_components: whether to restart components that exit by themselves, as a service manager does,
+        instead of raising an error
     """
 
     def __init__(
@@ -120,8 +124,16 @@ class LocalAirflow:
         database: str | None = None,
         programs: Path = _BIN,
         users: Mapping[str, str] | None = None,
+        components: Mapping[str, Sequence[str]] | None = None,
+        restarts_components: bool = False,
     ) -> None:
         self.home = home
+        self.components = dict(components or {component: (component,) for component in COMPONENTS})
+        self.component_environments: dict[str, dict[str, str]] = {}
+        """Further environment variables of single components, effective when they are started."""
+        self.exits: Counter[str] = Counter()
+        """Number of components that have exited by themselves and were restarted, by name."""
+        self._restarts_components = restarts_components
         self._program = str(programs / "airflow")
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -188,7 +200,7 @@ class LocalAirflow:
         self.run_command("db", "migrate")
         if connections:
             self._import_connections(connections)
-        for component in COMPONENTS:
+        for component in self.components:
             self.start_component(component)
         wait_until(self._is_healthy, f"Airflow to become healthy. {self._log_locations}", timeout)
         if not IS_AIRFLOW_2:
@@ -217,11 +229,11 @@ class LocalAirflow:
         return done.stdout
 
     def start_component(self, component: str) -> None:
-        """Start one of :data:`COMPONENTS`; its output goes to ``<component>.log`` in the home."""
+        """Start a component; its output goes to ``<component>.log`` in the home."""
         with (self.home / f"{component}.log").open("ab") as output:
             self._processes[component] = psutil.Popen(
-                [self._program, component],
-                env=self.environment,
+                [self._program, *self.components[component]],
+                env={**self.environment, **self.component_environments.get(component, {})},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -242,6 +254,11 @@ class LocalAirflow:
         """Return the process id of a running component."""
         return int(self._processes[component].pid)
 
+    def processes(self, component: str) -> list[psutil.Process]:
+        """Return the process of a running component and all its children."""
+        process = psutil.Process(self.pid(component))
+        return [process, *process.children(recursive=True)]
+
     def stop(self) -> None:
         """Stop all components, by force if necessary."""
         _terminate(list(self._processes.values()), timeout=5)
@@ -250,7 +267,7 @@ class LocalAirflow:
 
     @property
     def _log_locations(self) -> str:
-        return f"Logs are in {self.home}: " + ", ".join(f"{component}.log" for component in COMPONENTS)
+        return f"Logs are in {self.home}: " + ", ".join(f"{component}.log" for component in self.components)
 
     def log_tail(self, component: str, lines: int = 40) -> str:
         """Return the last lines that a component has printed."""
@@ -258,14 +275,18 @@ class LocalAirflow:
         text = path.read_text("utf-8", errors="replace") if path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def _check_components(self) -> None:
-        """Raise if a component has exited by itself: whatever is waited for would not happen."""
-        for component, process in self._processes.items():
-            if process.poll() is not None:
+    def check_components(self) -> None:
+        """Restart components that have exited by themselves, or raise: whatever is waited for would not happen."""
+        for component, process in list(self._processes.items()):
+            if process.poll() is None:
+                continue
+            if not self._restarts_components:
                 raise LocalAirflowError(f"The {component} has exited. Its last lines:\n{self.log_tail(component)}")
+            self.exits[component] += 1
+            self.start_component(component)
 
     def _is_healthy(self) -> bool:
-        self._check_components()
+        self.check_components()
         try:
             health = self._session.get(f"{self.url}{_API}{_HEALTH}", timeout=5).json()
         except (requests.RequestException, ValueError):
@@ -308,7 +329,7 @@ class LocalAirflow:
         self, method: str, path: str, body: Any, params: Mapping[str, Any], *, retries: int
     ) -> requests.Response:
         """Send a request, and retry server errors, which a busy database can cause; only for idempotent requests."""
-        self._check_components()
+        self.check_components()
         response = self._session.request(
             method, f"{self.url}{_API}{path}", json=body, params=params, timeout=_REQUEST_TIMEOUT
         )

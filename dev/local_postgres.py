@@ -76,6 +76,10 @@ class LocalPostgres:
             raise
         return self
 
+    def restart(self) -> None:
+        """Interrupt all connections and restart the server; it then recovers as after a crash."""
+        self._run("pg_ctl", "restart", "--wait", "--mode", "immediate", "--log", str(self._log))
+
     def stop(self) -> None:
         """Stop the server and delete its folder."""
         if self._folder is None:
