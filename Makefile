@@ -5,6 +5,7 @@ VENV := .venv
 VENV_DOCS := .venv-docs
 VENV_DIST := .venv-dist
 VENV_ECOSYSTEM := .venv-ecosystem
+VENV_CLUSTER := .venv-cluster
 # .venv-airflow-2.11 has the Python of .venv, .venv-airflow-2.11-py3.10 has Python 3.10.
 VENV_OLDEST := .venv-airflow-2.11
 AIRFLOWS := 2.11 3.0 3.1 3.2 3.3
@@ -66,6 +67,12 @@ $(VENV_ECOSYSTEM)/.installed: requirements/ecosystem.txt | $(UV)
 	$(UV) pip install --quiet --compile-bytecode --python $(VENV_ECOSYSTEM)/bin/python -r $<
 	@touch $@
 
+$(VENV_CLUSTER)/.installed: requirements/cluster.txt setup.cfg | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_CLUSTER)
+	$(UV) pip install --quiet --compile-bytecode --python $(VENV_CLUSTER)/bin/python -r requirements/cluster.txt
+	$(UV) pip install --quiet --python $(VENV_CLUSTER)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
 .PHONY: venv
 venv: $(VENV)/.installed  ## Create .venv with Airflow 3.3 and the development tools
 
@@ -75,6 +82,7 @@ requirements: $(UV)  ## Recompile the pinned requirement files
 		-o requirements/airflow-$(version).txt && ) true
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) setup.cfg requirements/ecosystem.in -c requirements/airflow-3.3.txt -o requirements/ecosystem.txt
+	$(COMPILE) --extra sandbox setup.cfg requirements/cluster.in -c requirements/airflow-3.3.txt -o requirements/cluster.txt
 	for version in $(SDKS); do echo streamsets==$$version | $(COMPILE) - -o requirements/sdk-$$version.txt || exit 1; done
 
 .PHONY: lint
@@ -95,7 +103,7 @@ format: venv  ## Format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: test-fast test-sdks test-ecosystem test-airflow-2 test-system test-ui  ## Run all tests
+test: test-fast test-sdks test-ecosystem test-airflow-2 test-system test-cluster test-ui  ## Run all tests
 
 # Slow files with few tests run first, so that all workers finish at the same time. Some tests wait: three workers keep
 # two cores busy.
@@ -127,6 +135,11 @@ test-sdks: venv $(VENVS_SDK:%=%/.installed)  ## Run the operations of the SDK gu
 .PHONY: test-ecosystem
 test-ecosystem: venv $(VENV_ECOSYSTEM)/.installed  ## Run DAGs in YAML, of agents, in pods and with a secrets backend
 	$(BIN)/python -m pytest -q tests/ecosystem
+
+# Skipped without Debian's packages postgresql, redis-server and faketime.
+.PHONY: test-cluster
+test-cluster: venv $(VENV_CLUSTER)/.installed  ## Run a short chaos test of a cluster, with 20 runs
+	$(BIN)/python -m pytest -q tests/cluster
 
 # Skipped without Debian's package chromium.
 .PHONY: test-ui
@@ -173,6 +186,10 @@ chaos: venv  ## Verify exactly-once starts under process kills and request fault
 chaos-short: venv  ## Run a short chaos test with 42 runs, as in the system tests
 	$(BIN)/python -m tests.chaos --short
 
+.PHONY: chaos-cluster
+chaos-cluster: venv $(VENV_CLUSTER)/.installed  ## The same with Celery, two schedulers and two triggerers (up to 20 minutes)
+	$(BIN)/python -m tests.chaos --cluster
+
 .PHONY: sandbox
 sandbox: venv  ## Start the local Control Hub
 	$(BIN)/streamsets-sandbox
@@ -205,4 +222,4 @@ dist: venv  ## Build wheel and sdist into dist/, check them, and run the demo wi
 
 .PHONY: clean
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(VENV_DOCS) $(VENV_DIST) $(VENV_ECOSYSTEM) .venv-airflow-* $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(VENV_DOCS) $(VENV_DIST) $(VENV_ECOSYSTEM) $(VENV_CLUSTER) .venv-airflow-* $(VENVS_SDK) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

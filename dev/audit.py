@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _BIN = Path(sys.executable).parent
 SERVICES = ("pypi", "osv")
 # The others have old versions of Airflow or the SDK with dependencies of their time, and only tests use them.
-AUDITED = ("airflow-3.3.txt", "docs.txt", "ecosystem.txt")
+AUDITED = ("airflow-3.3.txt", "docs.txt", "ecosystem.txt", "cluster.txt")
 # Known to be vulnerable since 2018. If a service reports nothing for it, the service was not reached.
 KNOWN = "requests==2.19.0"
 

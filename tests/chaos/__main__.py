@@ -1,5 +1,5 @@
 """
-``make chaos``: verifies exactly-once starts while processes are killed and requests fail.
+``make chaos``, ``make chaos-cluster``: verifies exactly-once starts while processes are killed and requests fail.
 
 Starts the sandbox with a state file, PostgreSQL (SQLite if PostgreSQL is not installed), and Airflow with API server,
 scheduler (LocalExecutor), DAG processor and triggerer, each in its own process, and stops them at the end. One DAG run
@@ -21,6 +21,11 @@ They are reported separately and do not count as violations.
 
 The same seed produces the same plan. Kills are scheduled in wall-clock time, so their exact effect varies between runs.
 
+``make chaos-cluster`` does the same with Airflow as a cluster (CeleryExecutor, two schedulers, triggerers and workers,
+see ``tests/chaos/cluster.py``) and with further faults: one of two components is killed, a triggerer is paused until
+the other has taken over its triggers, a triggerer loses Control Hub, Redis and PostgreSQL are restarted, and all
+components are upgraded from an earlier version of the provider, one after another.
+
 Excluded, because it cannot be guaranteed: users end a task only while its worker or triggerer is alive, since Airflow
 notifies no other process; they end a synchronous task only while no faults are injected, since a killed worker has five
 seconds to send one request; and tasks have more retries than they can lose, since no process cleans up after the last
@@ -36,11 +41,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.chaos.plan import LONG, SHORT, Kind, Size, make_plan
+from tests.chaos.plan import CLUSTER, CLUSTER_SHORT, LONG, SHORT, Kind, Size, make_plan
 from tests.chaos.report import describe_ambiguities, describe_violations, result_table
 from tests.chaos.runner import run_plan
 
@@ -53,26 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="make chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
-    parser.add_argument("--runs", type=int, default=LONG.runs, help="minimum number of logical runs")
-    parser.add_argument(
-        "--minutes", type=float, default=LONG.minutes, help="maximum duration of the kill phases, in minutes"
-    )
+    parser.add_argument("--runs", type=int, help="minimum number of logical runs")
+    parser.add_argument("--minutes", type=float, help="maximum duration of the kill phases, in minutes")
     parser.add_argument("--keep", type=Path, help="empty folder in which to keep all files and logs")
-    parser.add_argument(
-        "--late", type=float, default=LONG.late, help="delay of late start calls after a time-out, in seconds"
-    )
+    parser.add_argument("--late", type=float, help="delay of late start calls after a time-out, in seconds")
     kinds = ", ".join(kind.value for kind in Kind)
     parser.add_argument(
         "--kinds",
         nargs="+",
         type=Kind,
-        default=LONG.kinds,
         help=f"restrict to these task kinds: {kinds}",
         metavar="KIND",
     )
-    parser.add_argument("--short", action="store_true", help=f"{SHORT.runs} runs, {SHORT.minutes:g} minutes")
+    parser.add_argument("--cluster", action="store_true", help="run Airflow as a cluster, see tests.chaos.cluster")
+    parser.add_argument("--short", action="store_true", help="fewer runs, and less than two minutes of kills")
     options = parser.parse_args(arguments)
-    size = SHORT if options.short else Size(options.runs, options.minutes, options.late, options.kinds)
+    size = _size(options)
     # SIGTERM also stops all child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -88,6 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(result_table(result))
     console.print(f"Total duration: {time.monotonic() - began:.0f} s.")
     return 1 if result.violations else 0
+
+
+def _size(options: argparse.Namespace) -> Size:
+    """Return the size of one of the four forms, with the options that are given."""
+    long, short = (CLUSTER, CLUSTER_SHORT) if options.cluster else (LONG, SHORT)
+    given = {name: getattr(options, name) for name in ("runs", "minutes", "late", "kinds")}
+    return replace(
+        short if options.short else long, **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -20,8 +21,8 @@ from tests.chaos.plan import Plan
 from tests.chaos.seed import write_seed
 from tests.chaos.tasks import DAGS, TASKS_VARIABLE, write_tasks
 
-_CONNECTION = "streamsets_default"
-_ROOT = Path(__file__).resolve().parent.parent.parent
+CONNECTION = "streamsets_default"
+ROOT = Path(__file__).resolve().parent.parent.parent
 _TIMEOUT = 180.0
 # Seconds after which the database terminates an idle transaction.
 _IDLE_TRANSACTION_TIMEOUT = 15
@@ -44,20 +45,20 @@ _LOSS_TIMEOUTS = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 8,
 }
 _MAX_SLOWDOWN = 3.0
-# Airflow imports this file in all its processes, and the LocalExecutor forks its workers from the scheduler.
+# Airflow imports this file in all its processes. The LocalExecutor forks its workers from the scheduler, Celery from
+# the worker.
 _LOCAL_SETTINGS = """
 import sys
 
 from tests.chaos.callers import send_caller_header
 
 send_caller_header()
-if "scheduler" in sys.argv:
+if {"scheduler", "worker"} & set(sys.argv):
     import airflow.sdk.execution_time.task_runner
     import airflow_provider_streamsets.hooks.control_hub
     import airflow_provider_streamsets.operators.bulk
     import airflow_provider_streamsets.operators.runs
     import airflow_provider_streamsets.operators.templates
-    import airflow_provider_streamsets.triggers.runs
     import airflow_provider_streamsets.triggers.runs
 """
 
@@ -70,11 +71,13 @@ class Environment:
     :param sandbox: the sandbox
     :param airflow: Airflow
     :param database: URL of Airflow's database
+    :param logs: folder with the logs of finished tasks
     """
 
     sandbox: SandboxProcess
     airflow: LocalAirflow
     database: str
+    logs: Path
 
 
 @contextmanager
@@ -88,32 +91,51 @@ def run_environment(folder: Path, plan: Plan) -> Iterator[Environment]:
     :param plan: the plan, which determines jobs, faults and tasks
     """
     with ExitStack() as exits:
-        sandbox = exits.enter_context(
-            SandboxProcess(
-                seed=write_seed(folder / "seed.json", plan),
-                state=folder / "sandbox.state",
-                faults=write_faults(folder / "faults.json", plan),
-                variants={"metrics_lag": 0},
-            )
-        )
-        home = folder / "airflow"
-        (home / "config").mkdir(parents=True)
-        (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
+        sandbox = exits.enter_context(make_sandbox(folder, plan))
+        home = make_home(folder)
         database = _database(exits, home)
-        slowdown = _slowdown()
-        environment = {
-            **_SETTINGS,
-            **{name: str(round(seconds * slowdown)) for name, seconds in _LOSS_TIMEOUTS.items()},
-            # Airflow's processes run with its home as the working directory.
-            "PYTHONPATH": str(_ROOT),
-            TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan)),
-        }
+        environment = airflow_environment(folder, plan)
         airflow = exits.enter_context(LocalAirflow(home, DAGS, environment, database=database))
         airflow.start(_TIMEOUT)
-        connection = json.loads(sandbox.airflow_conn)
-        extra = json.dumps({**connection.pop("extra", {}), "gateway_timeout": plan.size.gateway_timeout})
-        airflow.api("POST", "/connections", {"connection_id": _CONNECTION, **connection, "extra": extra})
-        yield Environment(sandbox, airflow, database)
+        airflow.api("POST", "/connections", {"connection_id": CONNECTION, **make_connection(sandbox, plan)})
+        yield Environment(sandbox, airflow, database, home / "logs")
+
+
+def make_sandbox(folder: Path, plan: Plan) -> SandboxProcess:
+    """Return a sandbox with the jobs and faults of a plan, which is not started."""
+    return SandboxProcess(
+        seed=write_seed(folder / "seed.json", plan),
+        state=folder / "sandbox.state",
+        faults=write_faults(folder / "faults.json", plan),
+        variants={"metrics_lag": 0},
+    )
+
+
+def make_home(folder: Path) -> Path:
+    """Create Airflow's home with the local settings."""
+    home = folder / "airflow"
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "airflow_local_settings.py").write_text(_LOCAL_SETTINGS, "utf-8")
+    return home
+
+
+def airflow_environment(folder: Path, plan: Plan) -> dict[str, str]:
+    """Return the environment variables of all Airflow processes."""
+    slowdown = _slowdown()
+    return {
+        **_SETTINGS,
+        **{name: str(round(seconds * slowdown)) for name, seconds in _LOSS_TIMEOUTS.items()},
+        # Airflow's processes run with its home as the working directory.
+        "PYTHONPATH": str(ROOT),
+        TASKS_VARIABLE: str(write_tasks(folder / "tasks.json", plan)),
+    }
+
+
+def make_connection(sandbox: SandboxProcess, plan: Plan) -> dict[str, Any]:
+    """Return the fields of the Airflow connection."""
+    connection = json.loads(sandbox.airflow_conn)
+    extra = {**connection.pop("extra", {}), "gateway_timeout": plan.size.gateway_timeout}
+    return {**connection, "extra": json.dumps(extra)}
 
 
 def _slowdown() -> float:

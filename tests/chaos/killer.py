@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -15,7 +15,7 @@ from tests.chaos.callers import Caller
 from tests.chaos.environment import Environment
 from tests.chaos.history import LostCall
 from tests.chaos.plan import Kill, Target
-from tests.chaos.task_table import TaskKey, TaskRow, TaskTable
+from tests.chaos.task_table import TaskKey, TaskRow, TaskTable, is_worker
 from tests.chaos.tasks import DAG_ID
 
 _JOB_TYPES = {
@@ -23,7 +23,6 @@ _JOB_TYPES = {
     Target.SCHEDULER: "SchedulerJob",
     Target.MACHINE: "SchedulerJob",
 }
-_WORKER = "LocalExecutor"
 _IDLE = "<idle>"
 _MAX_OUTAGE_SECONDS = 6.0
 # Maximum seconds from saving a start in the task state to its response, which may be slow.
@@ -43,6 +42,8 @@ class Killer:
     :param gateway_timeout: seconds after which a start call can no longer take effect
     """
 
+    _worker_parents: Sequence[str] = ("scheduler",)
+
     def __init__(self, environment: Environment, table: TaskTable, gateway_timeout: float) -> None:
         self._environment = environment
         self._table = table
@@ -54,6 +55,14 @@ class Killer:
         self.hits: list[dict[str, Any]] = []
         self.sandbox_kills: list[float] = []
         self.killed_calls: list[LostCall] = []
+        self._actions: dict[Target, Callable[[float], bool]] = {
+            Target.TASK: self._kill_task,
+            Target.WORKER: self._kill_worker,
+            Target.TRIGGERER: self._kill_triggerer,
+            Target.SCHEDULER: self._kill_scheduler,
+            Target.MACHINE: self._kill_machine,
+            Target.SANDBOX: self._kill_sandbox,
+        }
 
     def is_due(self, kill: Kill) -> bool:
         """Return whether the target has become healthy since it was last killed."""
@@ -68,14 +77,7 @@ class Killer:
         if job_type is not None:
             self._killed_jobs[job_type] = self._table.healthy_jobs().get(job_type, 0)
         running = {task_key: task for task_key, task in self._table.read().items() if task.state == "running"}
-        killed = {
-            Target.TASK: self._kill_task,
-            Target.WORKER: self._kill_worker,
-            Target.TRIGGERER: self._kill_triggerer,
-            Target.SCHEDULER: self._kill_scheduler,
-            Target.MACHINE: self._kill_machine,
-            Target.SANDBOX: self._kill_sandbox,
-        }[kill.target](kill.pick)
+        killed = self._actions[kill.target](kill.pick)
         self.kill_counts[kill.target] += killed
         self._record_killed_calls(running)
         return killed
@@ -99,8 +101,20 @@ class Killer:
             self.fault_hits[rule["fault"]] += rule["hit"]
         self.hits += self._environment.sandbox.fault_hits()
 
-    def kill_orphans(self, *, include_busy: bool = False) -> None:
-        """Kill the remaining idle workers of killed schedulers."""
+    @property
+    def details(self) -> dict[str, object]:
+        """Further figures for the report, by description."""
+        return {}
+
+    def maintain(self) -> None:
+        """Kill the remaining idle workers of killed schedulers, and end what is due."""
+        self._kill_orphans(include_busy=False)
+
+    def close(self) -> None:
+        """Kill the remaining workers of killed schedulers."""
+        self._kill_orphans(include_busy=True)
+
+    def _kill_orphans(self, *, include_busy: bool) -> None:
         for process in self._orphans:
             if include_busy or not _is_busy_worker(process):
                 _kill_tree(process)
@@ -155,12 +169,12 @@ class Killer:
         return True
 
     def _busy_workers(self) -> list[tuple[psutil.Process, psutil.Process]]:
-        """Return the workers of the scheduler that supervise a task, each with its task process."""
+        """Return the workers that supervise a task, each with its task process."""
         try:
-            workers = psutil.Process(self._environment.airflow.pid("scheduler")).children()
             return [
                 (worker, task)
-                for worker in workers
+                for parent in self._worker_parents
+                for worker in psutil.Process(self._environment.airflow.pid(parent)).children()
                 if _is_busy_worker(worker)
                 for task in worker.children()
                 if _has_started(task)
@@ -178,8 +192,7 @@ def _is_alive(pid: int) -> bool:
 
 def _is_busy_worker(process: psutil.Process) -> bool:
     try:
-        title = " ".join(process.cmdline())
-        return _WORKER in title and _IDLE not in title and bool(process.children())
+        return is_worker(process) and _IDLE not in " ".join(process.cmdline()) and bool(process.children())
     except psutil.NoSuchProcess:
         return False
 
@@ -187,7 +200,7 @@ def _is_busy_worker(process: psutil.Process) -> bool:
 def _has_started(process: psutil.Process) -> bool:
     # The task process keeps the title of the worker until the task starts.
     try:
-        return _WORKER not in " ".join(process.cmdline())
+        return not is_worker(process)
     except psutil.NoSuchProcess:
         return False
 

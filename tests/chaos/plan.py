@@ -103,6 +103,18 @@ class Target(str, enum.Enum):
     SCHEDULER = "scheduler"
     MACHINE = "scheduler with all workers"
     SANDBOX = "sandbox"
+    CELERY_WORKER = "Celery worker without its tasks"
+    CELERY_MACHINE = "Celery worker with all its tasks"
+    PAUSE = "triggerer paused, its triggers taken over"
+    PARTITION = "triggerer without Control Hub"
+    REDIS = "Redis restarted"
+    POSTGRES = "PostgreSQL restarted"
+    UPGRADE = "component upgraded"
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether a process is killed; the others are restarted or interrupted."""
+        return self not in (Target.PAUSE, Target.PARTITION, Target.REDIS, Target.POSTGRES, Target.UPGRADE)
 
 
 # Average seconds between kills; targets in a tuple alternate. Targets that take down others are killed less often.
@@ -113,13 +125,25 @@ _KILL_INTERVALS: dict[tuple[Target, ...], float] = {
     (Target.TRIGGERER,): 60.0,
     (Target.MACHINE, Target.SCHEDULER): 90.0,
 }
+CLUSTER_FAULTS = (
+    *(Target.TRIGGERER, Target.PAUSE, Target.CELERY_MACHINE, Target.REDIS, Target.PARTITION, Target.SCHEDULER),
+    *(Target.POSTGRES, Target.CELERY_WORKER),
+)
+"""Faults of single components of a cluster, one after another: each waits until the cluster has recovered."""
+_CLUSTER_KILL_INTERVALS: dict[tuple[Target, ...], float] = {
+    (Target.TASK,): 8.0,
+    (Target.WORKER,): 25.0,
+    (Target.SANDBOX,): 60.0,
+    (Target.UPGRADE,): 22.0,
+    CLUSTER_FAULTS: 11.0,
+}
 KILL_PHASE = 40.0
 """Duration of a kill phase, in seconds."""
 PAUSE = 20.0
 """Duration of the pause after a kill phase, in seconds, in which live processes can handle user actions."""
 # Seconds at the end of a kill phase in which targets with a slow restart are not killed.
 _RECOVERY = 15.0
-_SLOW_TARGETS = frozenset({Target.TRIGGERER, Target.SCHEDULER, Target.MACHINE})
+_SLOW_TARGETS = frozenset({Target.TRIGGERER, Target.SCHEDULER, Target.MACHINE, Target.UPGRADE})
 
 
 _FAIL_IN_EVERY_SECOND_TRY = "{{ 10 if ti.try_number % 2 else '' }}"
@@ -247,12 +271,14 @@ class Size:
     :param minutes: maximum duration of the kill phases
     :param late: delay in seconds of start calls that are delivered after the sender received a time-out
     :param kinds: kinds of tasks to include
+    :param cluster: whether Airflow is a cluster, see :mod:`tests.chaos.cluster`
     """
 
     runs: int
     minutes: float
     late: float = 30.0
     kinds: Collection[Kind] = field(default=tuple(Kind))
+    cluster: bool = False
 
     @property
     def gateway_timeout(self) -> float:
@@ -263,6 +289,8 @@ class Size:
 LONG = Size(runs=340, minutes=12)
 # Long enough to include the first pause, in which users act on tasks.
 SHORT = Size(runs=42, minutes=1.2, late=5)
+CLUSTER = Size(runs=340, minutes=14, cluster=True)
+CLUSTER_SHORT = Size(runs=28, minutes=1.2, late=5, cluster=True)
 
 
 @dataclass(frozen=True)
@@ -290,7 +318,7 @@ def make_plan(seed: int, size: Size) -> Plan:
     """Return the plan for a seed."""
     # Every plan depends on the literal seeds.
     cases = _make_cases(random.Random(f"{seed} cases"), size)
-    return Plan(seed, size, cases, _make_kills(random.Random(f"{seed} blows"), size.minutes))
+    return Plan(seed, size, cases, _make_kills(random.Random(f"{seed} blows"), size))
 
 
 def is_pause(elapsed: float) -> bool:
@@ -374,8 +402,10 @@ def _make_cases(random_source: random.Random, size: Size) -> list[Case]:
     counts: Counter[tuple[Kind, bool]] = Counter()
     cases = []
     for number, ((kind, jobs, if_running), deferrable) in enumerate(tasks):
-        # Synchronous tasks occupy a worker, so their runs are short.
-        seconds = random_source.uniform(3, 15) if deferrable and not jobs else random_source.uniform(2, 5)
+        # Synchronous tasks occupy a worker, so their runs are short. In a cluster, many triggers must wait at the same
+        # time, and runs must outlast a take-over of their triggers.
+        longest = 40 if size.cluster else 15
+        seconds = random_source.uniform(3, longest) if deferrable and not jobs else random_source.uniform(2, 5)
         if kind is Kind.SHORT_RUN:
             seconds = random_source.uniform(0.5, 1.5)
         map_index = counts[kind, deferrable]
@@ -384,14 +414,14 @@ def _make_cases(random_source: random.Random, size: Size) -> list[Case]:
     return cases
 
 
-def _make_kills(random_source: random.Random, minutes: float) -> list[Kill]:
+def _make_kills(random_source: random.Random, size: Size) -> list[Kill]:
     kills = []
-    for targets, interval in _KILL_INTERVALS.items():
+    for targets, interval in (_CLUSTER_KILL_INTERVALS if size.cluster else _KILL_INTERVALS).items():
         next_target = itertools.cycle(targets)
         limit = KILL_PHASE - _RECOVERY if _SLOW_TARGETS.intersection(targets) else KILL_PHASE
         at = random_source.uniform(0.5, 0.9) * min(interval, limit)
-        while at < 60 * minutes:
-            if at % (KILL_PHASE + PAUSE) >= limit:
+        while at < 60 * size.minutes:
+            if round(at, 2) % (KILL_PHASE + PAUSE) >= limit:
                 # Move to the next kill phase.
                 at += KILL_PHASE + PAUSE - at % (KILL_PHASE + PAUSE) + random_source.uniform(0, min(interval, limit))
             kills.append(Kill(round(at, 2), next(next_target), random_source.random()))

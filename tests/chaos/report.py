@@ -34,10 +34,12 @@ def result_table(result: Result) -> Table:
     rows.add_row("all", "", *_counts(list(result.histories)), _count(len(violated)))
     rows.add_section()
     for target, count in result.kill_counts.items():
-        rows.add_row(f"killed: {target.value}", "", str(count))
+        rows.add_row(f"killed: {target.value}" if target.is_kill else target.value, "", str(count))
     rows.add_row("failed requests", "", str(sum(result.fault_hits.values())))
     rows.add_row("start calls delivered late", "", str(result.fault_hits.get("late", 0)))
     rows.add_row("user actions rejected and retried", "", str(result.rejected))
+    for description, value in result.details.items():
+        rows.add_row(description, "", str(value))
     rows.add_section()
     violations = result.violations
     for guarantee in Guarantee:

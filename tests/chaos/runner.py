@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.local_airflow import wait_until
+from tests.chaos.cluster import Cluster, run_cluster
+from tests.chaos.cluster_killer import ClusterKiller
 from tests.chaos.collector import collect, lost_calls
 from tests.chaos.environment import Environment, run_environment
 from tests.chaos.evaluation import FINAL, Violation, find_ambiguities, find_violations
@@ -39,6 +41,7 @@ class Result:
     :param kill_seconds: duration of the kill phases
     :param recovery_seconds: seconds from the end of the kill phases until all tasks had finished
     :param database: type of Airflow's database
+    :param details: further figures by description
     :param logs: last log lines of the cases that violate a guarantee, by task id and map index
     """
 
@@ -50,6 +53,7 @@ class Result:
     kill_seconds: float
     recovery_seconds: float
     database: str
+    details: Mapping[str, object] = field(default_factory=dict)
     logs: Mapping[TaskKey, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -72,7 +76,7 @@ def run_plan(plan: Plan, folder: Path, on_progress: Callable[[str], None] = lamb
     :param on_progress: receives progress messages
     """
     on_progress("starting")
-    with run_environment(folder, plan) as running:
+    with (run_cluster if plan.size.cluster else run_environment)(folder, plan) as running:
         return _Runner(plan, running, on_progress).run(plan.size.minutes * 60)
 
 
@@ -81,8 +85,9 @@ class _Runner:
         self._plan = plan
         self._environment = running
         self._on_progress = on_progress
-        self._table = TaskTable(running.database, running.airflow.home)
-        self._killer = Killer(running, self._table, plan.size.gateway_timeout)
+        self._table = TaskTable(running.database, running.logs)
+        killer = ClusterKiller if isinstance(running, Cluster) else Killer
+        self._killer = killer(running, self._table, plan.size.gateway_timeout)
         self._rules = fault_rules(plan.size.late)
         self._faults_enabled = False
         self._fault_seed = plan.seed
@@ -104,7 +109,7 @@ class _Runner:
             self._wait_until_idle(user_actions)
             recovery_seconds = time.monotonic() - began - kill_seconds
         finally:
-            self._killer.kill_orphans(include_busy=True)
+            self._killer.close()
         return self._make_result(user_actions, kill_seconds, recovery_seconds)
 
     def _inject_failures(self, user_actions: UserActions, began: float, seconds: float) -> None:
@@ -129,7 +134,7 @@ class _Runner:
                         kills.remove(kill)
                         self._killer.kill(kill)
                         user_actions.reset_waiting()
-            self._killer.kill_orphans()
+            self._killer.maintain()
             time.sleep(_POLL_INTERVAL)
 
     def _set_faults_enabled(self, enabled: bool) -> None:
@@ -154,7 +159,7 @@ class _Runner:
                 time.sleep(5)
                 if all(task.state in FINAL for task in self._table.read().values()):
                     return
-            self._killer.kill_orphans()
+            self._killer.maintain()
             time.sleep(_POLL_INTERVAL)
 
     def _make_result(self, user_actions: UserActions, kill_seconds: float, recovery_seconds: float) -> Result:
@@ -171,6 +176,7 @@ class _Runner:
             kill_seconds=kill_seconds,
             recovery_seconds=recovery_seconds,
             database=self._environment.database.partition(":")[0].partition("+")[0],
+            details=self._killer.details,
             logs={(case.task_id, case.map_index): list(self._table.log_tail(case, _LINES)) for case in suspects},
         )
 

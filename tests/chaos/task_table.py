@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ from tests.chaos.plan import Case
 
 TaskKey = tuple[str, int]
 """Task id and map index."""
+# The start date is a time of the worker's clock, the others are those of the scheduler and the API server.
 _TASKS = """
-SELECT task_id, map_index, state, try_number, max_tries, pid, triggerer_id,
-    (SELECT max(id) FROM job WHERE job_type = 'TriggererJob') AS newest_triggerer,
+SELECT task_id, map_index, task_instance.state, try_number, max_tries, pid, triggerer_id,
+    job.hostname AS triggerer_host,
+    (
+        SELECT max(newest.id) FROM job newest WHERE newest.job_type = 'TriggererJob' AND newest.hostname = job.hostname
+    ) AS newest_triggerer,
     EXISTS (
         SELECT 1 FROM xcom
         WHERE xcom.task_id = task_instance.task_id AND xcom.map_index = task_instance.map_index
-            AND xcom.key IN ('run_count', 'run_counts') AND xcom.timestamp >= task_instance.start_date
+            AND xcom.key IN ('run_count', 'run_counts') AND xcom.timestamp >= task_instance.queued_dttm
     ) AS has_run
-FROM task_instance LEFT JOIN trigger ON trigger.id = task_instance.trigger_id
+FROM task_instance LEFT JOIN trigger ON trigger.id = task_instance.trigger_id LEFT JOIN job ON job.id = triggerer_id
 """
 
 
@@ -34,6 +39,7 @@ _JOB = table(
     "job",
     column("id", Integer),
     column("job_type", Text),
+    column("hostname", Text),
     column("start_date", DateTime),
     column("latest_heartbeat", DateTime),
 )
@@ -44,6 +50,8 @@ _TASK_STATES = table(
     column("value", Text),
     column("updated_at", DateTime),
 )
+# Parts of the titles of workers: of the LocalExecutor, and of Celery before and after the first task.
+_WORKERS = ("LocalExecutor", "ForkPoolWorker", "airflow supervisor")
 # Seconds of heartbeats after which a component counts as healthy.
 _HEALTHY_AFTER = 6.0
 
@@ -57,7 +65,7 @@ class TaskRow:
     :param tries: try number
     :param max_tries: maximum number of retries; grows with each clear
     :param pid: process id on a worker
-    :param is_on_triggerer: whether its trigger is assigned to the newest triggerer
+    :param is_on_triggerer: whether its trigger is assigned to the newest triggerer of an available host
     :param has_run: whether it has pushed the run it waits for
     """
 
@@ -83,12 +91,14 @@ class TaskTable:
     Reads the tasks of the only DAG run.
 
     :param database: URL of Airflow's database
-    :param home: Airflow's home, for the logs
+    :param logs: folder with the logs of tasks
     """
 
-    def __init__(self, database: str, home: Path) -> None:
+    def __init__(self, database: str, logs: Path) -> None:
         self._engine = create_engine(database, poolclass=NullPool)
-        self._home = home
+        self._logs = logs
+        self.unavailable_hosts: set[str] = set()
+        """Hosts whose triggerers cannot handle user actions."""
 
     def read(self) -> dict[TaskKey, TaskRow]:
         """Return the current state of all tasks."""
@@ -100,7 +110,9 @@ class TaskTable:
                 row.try_number,
                 row.max_tries,
                 row.pid,
-                row.triggerer_id is not None and row.triggerer_id == row.newest_triggerer,
+                row.triggerer_id is not None
+                and row.triggerer_id == row.newest_triggerer
+                and row.triggerer_host not in self.unavailable_hosts,
                 bool(row.has_run),
             )
             for row in rows
@@ -108,13 +120,25 @@ class TaskTable:
 
     def healthy_jobs(self) -> dict[str, int]:
         """Return the id of the newest healthy job of each Airflow component."""
+        return {
+            job_type: number for (job_type, _), number in sorted(self.healthy_jobs_by_host().items(), key=itemgetter(1))
+        }
+
+    def healthy_jobs_by_host(self) -> dict[tuple[str, str], int]:
+        """Return the id of the newest healthy job of each type and host."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_JOB.c.id, _JOB.c.job_type, _JOB.c.start_date, _JOB.c.latest_heartbeat))
-            return {
-                row.job_type: row.id
-                for row in sorted(rows, key=lambda row: row.id)
-                if (row.latest_heartbeat - row.start_date).total_seconds() > _HEALTHY_AFTER
-            }
+            rows = connection.execute(select(_JOB)).all()
+        return {
+            (row.job_type, row.hostname): row.id
+            for row in sorted(rows, key=lambda row: row.id)
+            if (row.latest_heartbeat - row.start_date).total_seconds() > _HEALTHY_AFTER
+        }
+
+    def triggers(self) -> dict[int, str]:
+        """Return the host of the triggerer that each trigger is assigned to."""
+        query = text("SELECT trigger.id, hostname FROM trigger JOIN job ON job.id = triggerer_id")
+        with self._engine.connect() as connection:
+            return {row.id: row.hostname for row in connection.execute(query)}
 
     def task_states(self) -> dict[TaskKey, tuple[float, str]]:
         """Return the stored task states as text, each with its update time in epoch seconds."""
@@ -142,7 +166,7 @@ class TaskTable:
     def log_tail(self, case: Case, lines: int) -> Iterator[str]:
         """Yield the last log lines of a task's latest tries."""
         folder = f"**/task_id={case.task_id}/**/"
-        files = [*(self._home / "logs").glob(f"{folder}map_index={case.map_index}/attempt=*.log*")]
+        files = [*self._logs.glob(f"{folder}map_index={case.map_index}/attempt=*.log*")]
         for file in sorted(files, key=lambda file: file.stat().st_mtime)[-3:]:
             yield f"--- {file.name}"
             yield from map(_format_line, file.read_text("utf-8", errors="replace").splitlines()[-lines:])
@@ -169,15 +193,17 @@ def _parse_pushed_runs(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield job_id, int(run_count)
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a worker that supervises a task or waits for the next one."""
+    title = " ".join(process.cmdline())
+    return any(part in title for part in _WORKERS)
+
+
 def _is_supervised(pid: int) -> bool:
     try:
         process = psutil.Process(pid)
         parent = process.parent()
-        return (
-            process.status() != psutil.STATUS_ZOMBIE
-            and parent is not None
-            and "LocalExecutor" in " ".join(parent.cmdline())
-        )
+        return process.status() != psutil.STATUS_ZOMBIE and parent is not None and is_worker(parent)
     except psutil.NoSuchProcess:
         return False
 

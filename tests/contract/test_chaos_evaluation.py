@@ -13,7 +13,21 @@ from airflow_provider_streamsets.sandbox.seed.models import load_seed
 from tests.chaos.evaluation import Guarantee, find_violations
 from tests.chaos.faults import fault_rules
 from tests.chaos.history import CaseHistory, RunResult, RunState, Stop, TaskOutcome
-from tests.chaos.plan import KILL_PHASE, LONG, PAUSE, RIVALS, SHORT, Kind, Size, Target, is_pause, make_plan
+from tests.chaos.plan import (
+    CLUSTER,
+    CLUSTER_FAULTS,
+    CLUSTER_SHORT,
+    KILL_PHASE,
+    LONG,
+    PAUSE,
+    RIVALS,
+    SHORT,
+    Kind,
+    Size,
+    Target,
+    is_pause,
+    make_plan,
+)
 from tests.chaos.report import describe_violations, result_table
 from tests.chaos.runner import Result
 from tests.chaos.seed import write_seed
@@ -216,7 +230,9 @@ def test_seed_determines_plan():
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("size", [SHORT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "size", [SHORT, LONG, CLUSTER_SHORT, CLUSTER], ids=["short", "long", "short cluster", "cluster"]
+)
 def test_plan_covers_all_kinds_and_modes(seed, size):
     plan = make_plan(seed, size)
     assert size.runs <= plan.logical_runs <= size.runs + 5
@@ -256,9 +272,17 @@ def test_short_plan_kills_targets_of_system_test():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_all_targets_are_killed_outside_pauses(seed):
-    plan = make_plan(seed, LONG)
-    assert {kill.target for kill in plan.kills} == set(Target)
+@pytest.mark.parametrize(
+    ("size", "targets"),
+    [
+        (LONG, {Target.TASK, Target.WORKER, Target.TRIGGERER, Target.SCHEDULER, Target.MACHINE, Target.SANDBOX}),
+        (CLUSTER, {Target.TASK, Target.WORKER, Target.SANDBOX, Target.UPGRADE, *CLUSTER_FAULTS}),
+    ],
+    ids=["one machine", "cluster"],
+)
+def test_all_targets_are_killed_outside_pauses(size, targets, seed):
+    plan = make_plan(seed, size)
+    assert {kill.target for kill in plan.kills} == targets
     assert [kill.at for kill in plan.kills] == sorted(kill.at for kill in plan.kills)
     assert not any(is_pause(kill.at) for kill in plan.kills)
     assert all(0 <= kill.pick < 1 for kill in plan.kills)

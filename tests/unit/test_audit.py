@@ -47,7 +47,7 @@ def test_audit_covers_all_requirements_and_package(capsys, service):
     services = Services([BAD], [CLEAN], only=service)
     assert audit(services) == 0
     audited = [file for asked, file in services.asked if asked == service][1:]
-    assert audited == ["airflow-3.3.txt", "docs.txt", "ecosystem.txt", "the package itself"]
+    assert audited == ["airflow-3.3.txt", "docs.txt", "ecosystem.txt", "cluster.txt", "the package itself"]
     assert "airflow-3.3.txt: 0 known vulnerabilities" in capsys.readouterr().out
 
 

@@ -27,6 +27,8 @@ class ProxyMode(enum.Enum):
     """Respond to the first request with status 503 and close the connection."""
     RESET = "reset"
     """Reset the connection immediately."""
+    SILENT = "silent"
+    """Accept the connection and never respond, as if packets were lost."""
 
 
 class FaultProxy:
@@ -64,15 +66,16 @@ class FaultProxy:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def set_mode(self, mode: ProxyMode) -> None:
-        """Set the mode for new connections; existing ones are reset unless the mode is `OPEN`."""
+        """Set the mode for new connections; existing ones are reset unless they are relayed and the mode is `OPEN`."""
         self._run(self._set_mode(mode))
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT)
 
     async def _set_mode(self, mode: ProxyMode) -> None:
+        ends_silence = self._mode is ProxyMode.SILENT
         self._mode = mode
-        if mode is not ProxyMode.OPEN:
+        if mode is not ProxyMode.OPEN or ends_silence:
             await self._cancel_relays()
 
     async def _close(self) -> None:
@@ -97,6 +100,8 @@ class FaultProxy:
                 self.rejected += 1
                 if self._mode is ProxyMode.UNAVAILABLE:
                     await self._respond_unavailable(reader, writer)
+                elif self._mode is ProxyMode.SILENT:
+                    await asyncio.Event().wait()
                 else:
                     _reset(writer)
         self._relays.discard(task)
