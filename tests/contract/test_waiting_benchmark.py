@@ -88,9 +88,13 @@ def test_proxy_relays_or_rejects_connections():
         with pytest.raises(requests.ConnectionError):
             session.get(f"{proxy.url}/healthz", timeout=5)
         assert proxy.rejected == before + 2
+        proxy.set_mode(ProxyMode.SILENT)
+        with pytest.raises(requests.ReadTimeout):
+            session.get(f"{proxy.url}/healthz", timeout=1)
+        assert proxy.rejected == before + 3
         proxy.set_mode(ProxyMode.OPEN)
         assert session.get(f"{proxy.url}/healthz", timeout=5).status_code == 200
-        assert proxy.rejected == before + 2
+        assert proxy.rejected == before + 3
 
 
 def test_many_waits_are_measured_with_small_bulk_sizes(tmp_path, monkeypatch):
