@@ -138,7 +138,7 @@ test-ecosystem: venv $(VENV_ECOSYSTEM)/.installed  ## Run DAGs in YAML, of agent
 
 # Skipped without Debian's packages postgresql, redis-server and faketime.
 .PHONY: test-cluster
-test-cluster: venv $(VENV_CLUSTER)/.installed  ## Run a short chaos test of a cluster, with 20 runs
+test-cluster: venv $(VENV_CLUSTER)/.installed  ## Run a short chaos test of a cluster, with 33 runs
 	$(BIN)/python -m pytest -q tests/cluster
 
 # Skipped without Debian's package chromium.

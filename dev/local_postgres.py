@@ -22,12 +22,11 @@ from dev.local_airflow import sqlite_url
 INSTALLATIONS = Path("/usr/lib/postgresql")
 _ACCOUNT = "postgres"
 _DATABASE = "airflow"
-# Durability is not needed.
+# Commits have to survive a restart of the server, but not one of the machine.
 _OPTIONS = {
     "listen_addresses": "",
     "max_connections": "200",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
 }
 
