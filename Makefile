@@ -162,6 +162,14 @@ bench-waiting: venv  ## Measure the cost of waiting for up to 10,000 runs
 bench-rate-limit: venv  ## Measure 5,000 waits within a rate limit of Control Hub (about 20 minutes)
 	$(BIN)/python -m tests.benchmarks.waiting.rate_limit
 
+.PHONY: bench-scale
+bench-scale: venv  ## Measure 50,000 waits in one process (about 15 minutes)
+	$(BIN)/python -m tests.benchmarks.waiting --only steady --runs 50000 --interval 60 --provider-only
+
+.PHONY: bench-soak
+bench-soak: venv  ## Measure for an hour whether waits that come and go leak memory, files, threads or tasks
+	$(BIN)/python -m tests.benchmarks.waiting --soak 60 --runs 2000 --interval 30 --provider-only
+
 .PHONY: bench-triggerer
 bench-triggerer: venv  ## Measure 1,000 deferred tasks on a real triggerer with PostgreSQL
 	$(BIN)/python -m tests.benchmarks.triggerer

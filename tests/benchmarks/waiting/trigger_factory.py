@@ -39,6 +39,7 @@ def _use_backoff_only() -> None:
 
     mock.patch.object(sender, "_Outage", Outage).start()
     mock.patch.object(RequestRate, "rejected").start()
+    mock.patch.object(sender, "_MAX_ATTEMPTS", 1).start()
 
 
 def create_triggers(request: WaitRequest) -> Iterator[BaseTrigger]:
