@@ -212,7 +212,7 @@ class Session:
         self.time_left: Callable[[], float] = _no_deadline
         """Returns the seconds until the deadline of the wait; set by :meth:`within`."""
         self.throttle: Callable[[Callable[[], Any]], Any] = _send_at_once
-        """Calls a function that sends a request, once that may be sent. Set by a poller, for this client alone."""
+        """Sends a request that only reads, once that is allowed. Set by a poller, for this client alone."""
 
     @classmethod
     def from_config(cls, config: ClientConfig, *, on_unauthorized: _OnUnauthorized | None = None) -> Self:
@@ -425,23 +425,23 @@ class Session:
         for rejections in itertools.count():
             credential = self._credential
             try:
-                return self.throttle(
-                    partial(
-                        credential.send,
-                        method,
-                        service,
-                        path,
-                        action=action,
-                        params=params,
-                        body=body,
-                        file=file,
-                        stream_to=stream_to,
-                        retry=retry,
-                        needs_body=needs_body,
-                        parse=parse,
-                        time_left=self.time_left,
-                    )
+                send = partial(
+                    credential.send,
+                    method,
+                    service,
+                    path,
+                    action=action,
+                    params=params,
+                    body=body,
+                    file=file,
+                    stream_to=stream_to,
+                    retry=retry,
+                    needs_body=needs_body,
+                    parse=parse,
+                    time_left=self.time_left,
                 )
+                # Other requests act on what was read just before: they neither wait nor are repeated.
+                return self.throttle(send) if retry is Retry.SAFE else send()
             except ControlHubAuthenticationError as error:
                 # A rejected request had no effect, so retrying any request is safe.
                 if self._on_unauthorized is None or not credential.was_accepted:

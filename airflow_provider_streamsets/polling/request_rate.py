@@ -23,7 +23,7 @@ _MIN_GROWTH = 0.05
 _MAX_GROWTH_TIME = 5.0
 # The rate of accepted requests is a moving average over so many seconds.
 _AVERAGED_SECONDS = 2.0
-# A limit of so many times the rate of accepted requests is forgotten.
+# A limit of so many times the highest rate of accepted requests since the last rejection is forgotten.
 _FORGET_FACTOR = 4.0
 # Turns of queries for each turn of a poll, while both wait.
 _QUERY_TURNS = 3
@@ -44,7 +44,7 @@ class RequestRate:
     grows additively while requests are accepted. It is forgotten when it is far above what is needed. Without a limit,
     no request waits. Polls and queries take turns: queries first, but every fourth turn is a poll's, if one waits.
 
-    Thread-safe, except :meth:`waiting`. Each `now` is the time in seconds, by the same clock.
+    Thread-safe. Each `now` is the time in seconds, by the same clock.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class RequestRate:
         self._next_turn = self._paused_until = -math.inf
         self._query_turns = 0
         self._waiting = {"poll": 0, "query": 0}
-        self._accepted = 0.0
+        self._accepted = self._peak = 0.0
         self._accepted_at = -math.inf
 
     @property
@@ -63,19 +63,17 @@ class RequestRate:
         """Maximum requests per second; None if no limit is known."""
         return self._limit
 
-    def is_paused(self, now: float) -> bool:
-        """Return whether no request may be sent, because one was just rejected."""
-        return self._paused_until - now > _MIN_DELAY
-
     @contextlib.contextmanager
     def waiting(self, *, is_poll: bool) -> Iterator[None]:
-        """Count a request that waits for its turn, on the event loop, within this context."""
+        """Count a request that waits for its turn within this context."""
         kind = "poll" if is_poll else "query"
-        self._waiting[kind] += 1
+        with self._lock:
+            self._waiting[kind] += 1
         try:
             yield
         finally:
-            self._waiting[kind] -= 1
+            with self._lock:
+                self._waiting[kind] -= 1
 
     def take_turn(self, now: float, *, is_poll: bool) -> float:
         """
@@ -94,24 +92,9 @@ class RequestRate:
             is_turn_of_poll = self._query_turns >= _QUERY_TURNS
             if is_poll != is_turn_of_poll and self._waiting["query" if is_poll else "poll"]:
                 return min(1 / self._limit, _MAX_YIELD)
-            self._reserve(self._limit, now, is_poll=is_poll)
+            self._next_turn = max(self._next_turn, now) + 1 / self._limit
+            self._query_turns = 0 if is_poll else self._query_turns + 1
             return 0.0
-
-    def reserve_turn(self, now: float, *, is_poll: bool) -> float:
-        """
-        Reserve the next turn for a further request of a poll or query that has begun.
-
-        :param is_poll: whether it is for a poll
-        :returns: seconds until the turn
-        """
-        with self._lock:
-            return 0.0 if self._limit is None else self._reserve(self._limit, now, is_poll=is_poll)
-
-    def _reserve(self, limit: float, now: float, *, is_poll: bool) -> float:
-        turn = max(self._next_turn, now)
-        self._next_turn = turn + 1 / limit
-        self._query_turns = 0 if is_poll else self._query_turns + 1
-        return turn - now
 
     def return_turn(self) -> None:
         """Return a turn that was taken, but not needed."""
@@ -124,11 +107,13 @@ class RequestRate:
         with self._lock:
             self._accepted = self._accepted_before(now) + 1
             self._accepted_at = now
-            if self._limit is None:
+            self._peak = max(self._peak, self._accepted)
+            # During a pause, only responses to earlier requests arrive.
+            if self._limit is None or now < self._paused_until:
                 return
             self._limit += self._growth * min(now - self._grown_at, _MAX_GROWTH_TIME)
             self._grown_at = now
-            if self._limit < _FORGET_FACTOR * max(self._accepted / _AVERAGED_SECONDS, _MIN_FIRST_RATE):
+            if self._limit < _FORGET_FACTOR * max(self._peak / _AVERAGED_SECONDS, _MIN_FIRST_RATE):
                 return
             self._limit = None
         log.info("Control Hub has accepted all requests for some time: sending them without a limit again.")
@@ -145,7 +130,8 @@ class RequestRate:
         with self._lock:
             pause = retry_after or 0.0
             before = self._limit
-            if sent_at + _MIN_DELAY >= self._paused_until:
+            if before is None or sent_at + _MIN_DELAY >= self._paused_until:
+                self._peak = self._accepted_before(now)
                 if before is None:
                     self._limit = max(self._accepted_before(now) / _AVERAGED_SECONDS, _MIN_FIRST_RATE)
                     self._query_turns = 0

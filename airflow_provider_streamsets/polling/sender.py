@@ -31,8 +31,11 @@ log = logging.getLogger(__name__)
 
 Refresh = Callable[["ControlHubAuthenticationError", int], Awaitable["ControlHubClient | None"]]
 
-# Attempts of a request of a query that is rejected for the rate of requests; as many as the official SDK makes.
+# Attempts of a request that is rejected for the rate of requests; as many as the official SDK makes.
 _MAX_ATTEMPTS = 10
+# Seconds within which a query may send further requests: after its deadline, and at most.
+_MIN_QUERY_TIME = 10.0
+_MAX_QUERY_TIME = 60.0
 # Threads for requests about a single run, such as its metrics.
 _CONCURRENT_QUERIES = 8
 
@@ -140,7 +143,9 @@ class RequestSender:
             await self._wait_until_allowed(pause, deadline, is_poll=is_poll)
             generation = self._credential.generation
             try:
-                return await asyncio.get_running_loop().run_in_executor(executor, self._in_turn, request, is_poll)
+                return await asyncio.get_running_loop().run_in_executor(
+                    executor, self._in_turn, request, is_poll, deadline
+                )
             except ControlHubAuthenticationError as error:
                 if not is_poll and not self._retry_queries:
                     raise
@@ -171,9 +176,11 @@ class RequestSender:
             with self._rate.waiting(is_poll=is_poll) if needs_turn else contextlib.nullcontext():
                 await asyncio.sleep(min(seconds, remaining))
 
-    def _in_turn(self, request: Callable[[], _Result], is_poll: bool) -> _Result:
+    def _in_turn(self, request: Callable[[], _Result], is_poll: bool, deadline: float) -> _Result:
         """Run a function that has a turn for its first request."""
         self._turn.is_poll, self._turn.is_unused = is_poll, True
+        now = self.now()
+        self._turn.deadline = math.inf if is_poll else now + min(max(deadline - now, _MIN_QUERY_TIME), _MAX_QUERY_TIME)
         try:
             return request()
         finally:
@@ -185,22 +192,26 @@ class RequestSender:
         """
         Send a request in its turn, in a thread, and record whether it was accepted.
 
-        A query repeats a rejected request, which had no effect: it would otherwise start over, or do without a part of
-        its result.
+        A rejected request, which had no effect, is repeated: a query or poll of several requests would otherwise start
+        over, or do without a part of its result. The first request of a poll is left to the next poll, which is larger.
         """
         for attempt in itertools.count(1):
-            if self._turn.is_unused:
+            is_first = self._turn.is_unused
+            if is_first:
                 self._turn.is_unused = False
             else:
                 self._wait_for_turn()
             sent_at = self.now()
             try:
                 result = send()
-            except ControlHubUnavailableError as error:
+            except ControlHubError as error:
                 if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
+                    if error.http_status is not None:
+                        self._rate.accepted(self.now())
                     raise
-                self._rate.rejected(self.now(), sent_at, error.retry_after)
-                if self._turn.is_poll or attempt == _MAX_ATTEMPTS:
+                retry_after = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
+                self._rate.rejected(self.now(), sent_at, retry_after)
+                if attempt == _MAX_ATTEMPTS or (self._turn.is_poll and is_first):
                     raise
             else:
                 self._rate.accepted(self.now())
@@ -208,12 +219,19 @@ class RequestSender:
         raise AssertionError("unreachable")
 
     def _wait_for_turn(self) -> None:
-        while seconds := self._rate.reserve_turn(self.now(), is_poll=self._turn.is_poll):
-            sleep_in_thread(seconds, self._closed)
-            if self._closed.is_set():
-                raise ControlHubUnavailableError("The poller was closed before this request was sent.")
-            if not self._rate.is_paused(self.now()):
-                return
+        is_poll = self._turn.is_poll
+        with self._rate.waiting(is_poll=is_poll):
+            while not self._closed.is_set():
+                seconds = self._rate.take_turn(self.now(), is_poll=is_poll)
+                if seconds <= 0:
+                    return
+                if self.now() + seconds > self._turn.deadline:
+                    raise ControlHubUnavailableError(
+                        "Control Hub limits the rate of requests, and this one could not be sent in time.",
+                        http_status=HTTPStatus.TOO_MANY_REQUESTS,
+                    )
+                sleep_in_thread(seconds, self._closed)
+        raise ControlHubUnavailableError("The poller was closed before this request was sent.")
 
     def _rejected(self, error: ControlHubError) -> None:
         """Handle a confirmed rejection of the credential."""
@@ -245,6 +263,8 @@ class _Turn(threading.local):
     """The turn of the poll or query that runs in a thread."""
 
     is_poll = False
+    deadline = math.inf
+    """When its last request may be sent, on the loop's clock."""
     is_unused = False
     """Whether its first request, for which it has a turn, was not sent yet."""
 

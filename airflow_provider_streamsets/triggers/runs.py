@@ -232,13 +232,14 @@ class ControlHubRunsTrigger(ControlHubTrigger):
         # As the task would on a worker.
         in_bulk = len(self._run_refs) > 1 or self.force_stop_after is not None
         force = self.force_stop_after == 0
+
+        def stop() -> Collection[str]:
+            # A client that does not wait for the request rate: a stop must follow its check of the run at once.
+            with poller.client.with_options() as client:
+                return request_stops(client, runs, in_bulk=in_bulk, max_wait=_TIMEOUT_STOP_MAX_WAIT, force=force)
+
         try:
-            stopped = await poller.run_query(
-                lambda: request_stops(
-                    poller.client, runs, in_bulk=in_bulk, max_wait=_TIMEOUT_STOP_MAX_WAIT, force=force
-                ),
-                _TIMEOUT_STOP_MAX_DELAY,
-            )
+            stopped = await poller.run_query(stop, _TIMEOUT_STOP_MAX_DELAY)
         except (ControlHubError, asyncio.TimeoutError) as error:
             self.log.info("The resumed task stops the runs: %s", error or "requests pause after failures.")
             return replace(event, stop_failed=True)

@@ -276,6 +276,31 @@ def test_query_repeats_rejected_request():
     assert client.rejected
 
 
+def test_rejected_query_ends_soon_after_its_deadline():
+    client = LimitingClient(0.0)
+    client._tokens = 0.0
+
+    async def scenario(timeout: float | None) -> float:
+        poller = SharedStatusPoller(client)
+        began = poller.now()
+        with pytest.raises(ControlHubUnavailableError):
+            await poller.run_query(client.query, timeout)
+        return poller.now() - began
+
+    assert run(scenario(5)) <= 11
+    assert run(scenario(None)) <= 61
+
+
+def test_limit_is_kept_during_pause():
+    rate = RequestRate()
+    for _ in range(20):
+        rate.accepted(10.0)
+    rate.rejected(10.5, sent_at=10.1, retry_after=60)
+    rate.accepted(20.0)
+    assert rate.limit is not None
+    assert rate.take_turn(20.0, is_poll=True) == pytest.approx(50.5)
+
+
 def test_query_without_request_takes_no_turn():
     client = LimitingClient(1)
 
