@@ -333,3 +333,13 @@ def test_unreadable_events_do_not_change_success(http):
     event = single_event(trigger())
     assert event.report is not None
     assert event.report.outcome.value == "SUCCEEDED"
+
+
+def test_stop_rejected_for_its_rate_is_left_to_task(http):
+    """Repeated later, it could stop a run that was started meanwhile."""
+    SingleJobHub(http, latest=run_json(4), script=[run_json(4)])
+    stop = http.post(f"{HUB}/jobrunner/rest/v1/job/{JOB_ID}/stop", status_code=429)
+    event = single_event(trigger(timeout=60, deadline=1060.0, timeout_reason="wait_timeout of 60 s reached"))
+    assert isinstance(event.error, errors.ControlHubRunTimeoutError)
+    assert event.stop_failed
+    assert stop.call_count == 1
