@@ -75,11 +75,12 @@ class RequestRate:
             with self._lock:
                 self._waiting[kind] -= 1
 
-    def take_turn(self, now: float, *, is_poll: bool) -> float:
+    def take_turn(self, now: float, *, is_poll: bool, yields: bool = True) -> float:
         """
         Take the next turn if it is due.
 
         :param is_poll: whether it is for a poll
+        :param yields: whether to let a request of the other kind pass if it is its turn
         :returns: seconds until the next attempt; 0 if the turn was taken
         """
         with self._lock:
@@ -90,7 +91,7 @@ class RequestRate:
                 return seconds
             # Exactly one of the two kinds yields, so that they do not wait for each other.
             is_turn_of_poll = self._query_turns >= _QUERY_TURNS
-            if is_poll != is_turn_of_poll and self._waiting["query" if is_poll else "poll"]:
+            if yields and is_poll != is_turn_of_poll and self._waiting["query" if is_poll else "poll"]:
                 return min(1 / self._limit, _MAX_YIELD)
             self._next_turn = max(self._next_turn, now) + 1 / self._limit
             self._query_turns = 0 if is_poll else self._query_turns + 1

@@ -36,6 +36,8 @@ _MAX_ATTEMPTS = 10
 # Seconds within which a query may send further requests: after its deadline, and at most.
 _MIN_QUERY_TIME = 10.0
 _MAX_QUERY_TIME = 60.0
+# Seconds for which a further request of a poll or query lets others pass.
+_MAX_YIELD_TIME = 5.0
 # Threads for requests about a single run, such as its metrics.
 _CONCURRENT_QUERIES = 8
 
@@ -219,10 +221,12 @@ class RequestSender:
         raise AssertionError("unreachable")
 
     def _wait_for_turn(self) -> None:
-        is_poll = self._turn.is_poll
+        is_poll, began = self._turn.is_poll, self.now()
         with self._rate.waiting(is_poll=is_poll):
             while not self._closed.is_set():
-                seconds = self._rate.take_turn(self.now(), is_poll=is_poll)
+                # What has begun lets others pass for some time only.
+                yields = self.now() < began + _MAX_YIELD_TIME
+                seconds = self._rate.take_turn(self.now(), is_poll=is_poll, yields=yields)
                 if seconds <= 0:
                     return
                 if self.now() + seconds > self._turn.deadline:

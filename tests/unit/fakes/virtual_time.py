@@ -10,6 +10,9 @@ from unittest import mock
 
 from airflow_provider_streamsets.polling import sender
 
+# Half a year. Far later, the resolution of a float would not suffice for the loop's timers.
+_LAST_TIME = 1.6e7
+
 
 class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
     """Never waits: moves the loop's clock on by the time it would have waited."""
@@ -22,6 +25,8 @@ class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-ty
         ready = super().select(0)
         if not ready and timeout:
             self.now += timeout
+            if self.now > _LAST_TIME:
+                raise RuntimeError("something waits forever while time passes")
         elif timeout is None and not ready:
             raise RuntimeError("everything waits for something that will never happen")
         return ready

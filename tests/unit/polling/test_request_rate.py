@@ -291,6 +291,22 @@ def test_rejected_query_ends_soon_after_its_deadline():
     assert run(scenario(None)) <= 61
 
 
+def test_poll_of_several_requests_does_not_wait_for_queries_forever():
+    client = LimitingClient(1, bulk_size=1)
+
+    async def scenario() -> float:
+        poller = SharedStatusPoller(client)
+        await exceed_limit(poller, client)
+        query = asyncio.create_task(poller.run_query(client.query))
+        await asyncio.sleep(0)
+        began = poller.now()
+        await poller.run_poll(lambda: [client.snapshots(["job"]) for _ in range(3)])
+        await query
+        return poller.now() - began
+
+    assert run(scenario()) < 60
+
+
 def test_limit_is_kept_during_pause():
     rate = RequestRate()
     for _ in range(20):
