@@ -12,23 +12,15 @@ from airflow_provider_streamsets.testing.sandbox_process import SandboxProcess
 @pytest.fixture(scope="session")
 def sandbox_process() -> Iterator[SandboxProcess]:
     with SandboxProcess() as process:
-        process.freeze()
         yield process
 
 
 @pytest.fixture
-def sandbox(sandbox_process: SandboxProcess) -> Iterator[SandboxProcess]:
-    """A sandbox whose clock advances only on sleep, and whose variants are reset after each test."""
-    before = sandbox_process.state()["variants"]
-    running_before = {job["id"] for job in sandbox_process.state()["jobs"] if job["running"]}
-    yield sandbox_process
-    sandbox_process.set_variants(**before)
-    # Stop runs that a test left active.
-    for job in sandbox_process.state()["jobs"]:
-        if job["running"] and job["id"] not in running_before:
-            sandbox_process.advance(60)
-            sandbox_process.call("POST", f"/jobrunner/rest/v1/job/{job['id']}/stop")
-    sandbox_process.advance(600)
+def sandbox(sandbox_process: SandboxProcess) -> SandboxProcess:
+    """A sandbox in its initial state, whose clock advances only on sleep."""
+    sandbox_process.reset()
+    sandbox_process.freeze()
+    return sandbox_process
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +52,8 @@ def client_of(sandbox: SandboxProcess, **options: Any) -> ControlHubClient:
 
 def start_run(sandbox: SandboxProcess, name: str, seconds: float = 20) -> dict[str, Any]:
     """Start a job unless it is active, advance the clock, and return the XComs that its task pushes."""
-    job_id = sandbox.job_id(name)
-    sandbox.call("POST", f"/jobrunner/rest/v1/job/{job_id}/start", {})
-    run = sandbox.call("GET", f"/jobrunner/rest/v1/job/{job_id}/currentStatus").json()
+    if not sandbox.job_state(name)["running"]:
+        sandbox.start_job(name)
+    run_count = sandbox.job_state(name)["run_count"]
     sandbox.advance(seconds)
-    return {"job_id": job_id, "run_count": run["runCount"]}
+    return {"job_id": sandbox.job_id(name), "run_count": run_count}

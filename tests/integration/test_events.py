@@ -120,7 +120,7 @@ def test_extra_equals_that_of_watcher(hub, api, job):
             await asyncio.sleep(0.05)
         start_run(hub, job, 600)
         try:
-            return (await asyncio.wait_for(event, 90)).payload
+            return (await asyncio.wait_for(event, 30)).payload
         finally:
             await events_of_watcher.aclose()
 
