@@ -28,13 +28,14 @@ Counts = tuple[int, int, int]
 _ACTIVATION = _DEACTIVATION = 1.0
 _MAX_ERROR_LENGTH = 300
 _ENGINE_REPORT = re.compile(r"^.*?_ERROR\W*:\s*")
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
+# With the decimals that keep the order of what happens within a second.
+_UNITS = (("d", 86400, 6), ("h", 3600, 5), ("m", 60, 4), ("s", 1, 4))
 
 
 def duration(seconds: float) -> str:
     """Return a duration in the format of a seed."""
-    unit, length = next((entry for entry in _UNITS if seconds >= 2 * entry[1]), ("s", 1))
-    return f"{max(0.0, seconds) / length:.4f}".rstrip("0").rstrip(".") + unit
+    unit, length, decimals = next((entry for entry in _UNITS if seconds >= 2 * entry[1]), _UNITS[-1])
+    return f"{max(0.0, seconds) / length:.{decimals}f}".rstrip("0").rstrip(".") + unit
 
 
 @dataclass

@@ -78,9 +78,10 @@ def test_keys_are_unique():
     assert unique_keys(names) == {"1": "A", "2": "A (3)", "3": "A (2)", "4": "A (4)", "5": "B"}
 
 
-@pytest.mark.parametrize("seconds", [0, 0.5, 5, 119.75, 120, 7199, 100_000, 10_000_000])
+@pytest.mark.parametrize("seconds", [0, 0.5, 5, 119.75, 120, 7199.2, 100_000.3, 331_858.7, 10_000_000.9])
 def test_durations_are_those_of_a_seed(seconds):
-    assert parse_duration(duration(seconds)) / 1000 == pytest.approx(seconds, abs=0.001, rel=1e-4)
+    # Within a second, a run ends and its error is acknowledged.
+    assert parse_duration(duration(seconds)) / 1000 == pytest.approx(seconds, abs=0.05, rel=0)
     assert parse_duration(duration(-1)) == 0
 
 
