@@ -19,26 +19,37 @@ def _log_in(sandbox: SandboxProcess) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[SandboxProcess]:
-    """A sandbox shared by the tests of a module."""
+def sandbox_process() -> Iterator[SandboxProcess]:
     with SandboxProcess(time_scale=TIME_SCALE) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
-def hub(sandbox: SandboxProcess) -> Any:
-    """An SDK client of the shared sandbox."""
-    return _log_in(sandbox)
+def _client(sandbox_process: SandboxProcess) -> Any:
+    return _log_in(sandbox_process)
+
+
+@pytest.fixture
+def sandbox(sandbox_process: SandboxProcess) -> SandboxProcess:
+    """A sandbox in its initial state, whose process is shared by the tests of a module."""
+    sandbox_process.reset()
+    return sandbox_process
+
+
+@pytest.fixture
+def hub(sandbox: SandboxProcess, _client: Any) -> Any:
+    """An SDK client of the sandbox."""
+    return _client
 
 
 @pytest.fixture
 def other_sandbox() -> Iterator[SandboxProcess]:
-    """A sandbox for one test, in its initial state."""
+    """A second sandbox."""
     with SandboxProcess(time_scale=TIME_SCALE) as process:
         yield process
 
 
 @pytest.fixture
 def other_hub(other_sandbox: SandboxProcess) -> Any:
-    """An SDK client of the sandbox for one test."""
+    """An SDK client of the second sandbox."""
     return _log_in(other_sandbox)

@@ -181,8 +181,7 @@ def test_jobs_are_retrieved_by_commit_label(hub):
     assert new.id not in found
 
 
-def test_jobs_of_first_version_are_upgraded(other_sandbox, other_hub):
-    hub = other_hub
+def test_jobs_of_first_version_are_upgraded(sandbox, hub):
     # Jobs with an unacknowledged error cannot be upgraded.
     hub.acknowledge_job_error(*hub.jobs.get_all(job_status="INACTIVE_ERROR"))
     old = [add_job(hub, VERSIONED, version="1"), add_job(hub, "Regional orders", version="1")]
@@ -193,7 +192,7 @@ def test_jobs_of_first_version_are_upgraded(other_sandbox, other_hub):
     for job in upgraded:
         assert job.commit.version == job.pipeline.commits[-1].version
     assert [upgraded.get(id=job.id).commit_label for job in old] == ["v3", "v2"]
-    run_to_end(other_sandbox, hub, upgraded.get(id=old[0].id))
+    run_to_end(sandbox, hub, upgraded.get(id=old[0].id))
     assert hub.jobs.get(id=old[0].id).status.pipeline_commit_label == "v3"
 
 
@@ -305,8 +304,7 @@ def test_import_restores_selected_values_of_job(hub):
     assert found.runtime_parameters["RECORDS"] == "1"
 
 
-def test_archive_restores_all_jobs(other_hub, tmp_path):
-    hub = other_hub
+def test_archive_restores_all_jobs(hub, tmp_path):
     # Instances attached to a template cannot be exported.
     hub.delete_job(*(job for job in hub.jobs if job.template_job_id is not None))
     before = ids(hub.jobs)
@@ -324,15 +322,14 @@ def test_archive_restores_all_jobs(other_hub, tmp_path):
     assert ids(imported) == ids(hub.jobs) == before
 
 
-def test_origins_of_all_jobs_are_reset(other_sandbox, other_hub):
-    hub = other_hub
+def test_origins_of_all_jobs_are_reset(sandbox, hub):
     hub.stop_job(*hub.jobs.get_all(job_status="ACTIVE"))
     assert [job for job in hub.jobs if job.status and job.status.offsets]
     reset = hub.reset_origin(*hub.jobs)
     assert ids(reset) == ids(hub.jobs)
     assert not [job for job in [*reset, *hub.jobs] if job.status and job.status.offsets]
     job = hub.jobs.get(job_name="Regional orders - 1")
-    run_to_end(other_sandbox, hub, job)
+    run_to_end(sandbox, hub, job)
     assert position(job.status.offsets) == "regional.csv::10000"
 
 
@@ -490,12 +487,11 @@ def test_realtime_summary_counts_batches_and_records(sandbox, hub):
     hub.stop_job(job)
 
 
-def test_balancing_engines_uses_idle_engine(other_sandbox, other_hub):
-    hub = other_hub
+def test_balancing_engines_uses_idle_engine(sandbox, hub):
     before = [hub.jobs.get(job_name=f"Truck positions {region}") for region in ("north", "south")]
     assert len({job.pipeline_status[0].sdc_id for job in before}) == 1
     hub.balance_engines(*hub.data_collectors)
-    other_sandbox.advance(10)
+    sandbox.advance(10)
     after = [hub.jobs.get(id=job.id) for job in before]
     assert len({job.pipeline_status[0].sdc_id for job in after}) == 2
     for job, earlier in zip(after, before, strict=True):
@@ -506,12 +502,11 @@ def test_balancing_engines_uses_idle_engine(other_sandbox, other_hub):
         assert job.realtime_summary.input_record_count > 0
 
 
-def test_balancing_job_moves_it_to_idle_engine(other_sandbox, other_hub):
-    hub = other_hub
+def test_balancing_job_moves_it_to_idle_engine(sandbox, hub):
     job = hub.jobs.get(job_name="Truck positions south")
     (before,) = job.data_collectors
     hub.balance_job(job)
-    other_sandbox.advance(10)
+    sandbox.advance(10)
     job.refresh()
     (after,) = job.data_collectors
     assert after.id != before.id
