@@ -62,15 +62,10 @@ $(VENV_DOCS)/.installed: $(UV) requirements/docs.txt
 	$(UV) pip install --quiet --python .venv-sdk-$*/bin/python -r $<
 	@touch $@
 
-$(VENV_ECOSYSTEM)/.installed: requirements/ecosystem.txt | $(UV)
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_ECOSYSTEM)
-	$(UV) pip install --quiet --compile-bytecode --python $(VENV_ECOSYSTEM)/bin/python -r $<
-	@touch $@
-
-$(VENV_CLUSTER)/.installed: requirements/cluster.txt setup.cfg | $(UV)
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(VENV_CLUSTER)
-	$(UV) pip install --quiet --compile-bytecode --python $(VENV_CLUSTER)/bin/python -r requirements/cluster.txt
-	$(UV) pip install --quiet --python $(VENV_CLUSTER)/bin/python --no-deps --no-build-isolation -e .
+$(VENV_ECOSYSTEM)/.installed $(VENV_CLUSTER)/.installed: .venv-%/.installed: requirements/%.txt setup.cfg | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-$*
+	$(UV) pip install --quiet --compile-bytecode --python .venv-$*/bin/python -r $<
+	$(UV) pip install --quiet --python .venv-$*/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: venv
