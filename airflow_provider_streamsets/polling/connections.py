@@ -6,8 +6,8 @@ import asyncio
 import contextvars
 import logging
 import weakref
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_streamsets import hooks
 from airflow_provider_streamsets.compat import get_connection_and_extra
@@ -25,6 +25,7 @@ _CACHE_SECONDS = 10.0
 _READ_RETRY_DELAYS = (2, 5, 15, 30, 60, 60, 60)
 
 _Result = TypeVar("_Result")
+_Value = TypeVar("_Value")
 
 
 def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
@@ -34,6 +35,25 @@ def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
     In a new context: in that of the first trigger, all log lines would go to the log of that trigger's task.
     """
     return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
+
+
+class PerLoop(Generic[_Value]):
+    """
+    A value of each event loop: threads and connections do not survive a fork, and a forked process has a new loop.
+
+    :param create: creates the value of a loop
+    """
+
+    def __init__(self, create: Callable[[], _Value]) -> None:
+        self._create = create
+        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Value] = weakref.WeakKeyDictionary()
+
+    def get(self) -> _Value:
+        """Return the value of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._values:
+            self._values[loop] = self._create()
+        return self._values[loop]
 
 
 class _ConnectionCache:
@@ -77,7 +97,7 @@ class _ConnectionCache:
         return settings
 
 
-_cache: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _ConnectionCache] = weakref.WeakKeyDictionary()
+_cache = PerLoop(_ConnectionCache)
 
 
 async def connection_settings(conn_id: str) -> ConnectionSettings:
@@ -91,7 +111,7 @@ async def connection_settings(conn_id: str) -> ConnectionSettings:
     :raises AirflowNotFoundException: if the connection does not exist
     :raises ControlHubConfigurationError: if a field of the connection is invalid
     """
-    return await _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache()).get(conn_id)
+    return await _cache.get().get(conn_id)
 
 
 class ConnectionRefresh:
@@ -132,9 +152,8 @@ class ConnectionRefresh:
         if delay is None:
             raise confirmed_rejection(error, self._reason)
         await asyncio.sleep(delay)
-        cache = _cache.setdefault(asyncio.get_running_loop(), _ConnectionCache())
         try:
-            settings = await cache.refresh(self._conn_id)
+            settings = await _cache.get().refresh(self._conn_id)
         except Exception as failure:  # noqa: BLE001 - evaluated by `refreshed_client`
             reason = refreshed_client(self._conn_id, rejected_client, failure)
         else:

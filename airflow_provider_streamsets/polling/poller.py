@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import logging
 import time
-import weakref
+from collections import defaultdict
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ from airflow_provider_streamsets.control_hub.errors import (
 )
 from airflow_provider_streamsets.control_hub.models.status_snapshot import StatusSnapshot
 from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn, poll_delay
-from airflow_provider_streamsets.polling.connections import ConnectionRefresh, spawn
-from airflow_provider_streamsets.polling.request_rate import RequestRate, shared_request_rate
+from airflow_provider_streamsets.polling.connections import ConnectionRefresh, PerLoop, spawn
+from airflow_provider_streamsets.polling.request_rate import RequestRate, request_rates
 from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule
 from airflow_provider_streamsets.polling.sender import Refresh, RequestSender
 from airflow_provider_streamsets.polling.stats import PollerStats
@@ -215,14 +215,11 @@ class SharedStatusPoller(RequestSender):
                 log.exception("Unexpected error in the status poller; retrying.")
                 self.poll_failed(ControlHubUnexpectedResponseError(f"Could not read the statuses of runs: {error}"))
 
-    def _next_batch(self) -> list[WatchedJob]:
-        """Take the jobs that are due first, and fill the batch with jobs that are due next."""
-        size = self._poll_schedule.batch_size = self._batch_size.within(self.client.bulk_size)
-        return self._queue.take(size)
-
     async def _poll(self, due: float) -> None:
         self._stats.due, self._stats.waiting_runs = due, len(self._jobs)
-        batch = self._next_batch()
+        self._poll_schedule.batch_size = self._batch_size.within(self.client.bulk_size)
+        # Filled with jobs that are due next.
+        batch = self._queue.take(self._poll_schedule.batch_size)
         job_ids = [job.job_id for job in batch]
         results: Mapping[str, StatusSnapshot | ControlHubError | None] = {}
 
@@ -337,10 +334,8 @@ class _ConnectionPoller(SharedStatusPoller):
         super().__init__(
             settings.client(max_attempts=1),
             refresh=self._newer_client,
-            batch_size=_batch_sizes.setdefault(asyncio.get_running_loop(), {}).setdefault(
-                settings.sharing_key, BatchSize()
-            ),
-            rate=shared_request_rate(settings.sharing_key),
+            batch_size=_batch_sizes.get()[settings.sharing_key],
+            rate=request_rates.get()[settings.sharing_key],
             conn_id=settings.conn_id,
         )
         self._pollers = pollers
@@ -370,12 +365,9 @@ class _ConnectionPoller(SharedStatusPoller):
             del self._pollers[self._settings.sharing_key]
 
 
-# By event loop, because threads and connections do not survive a fork, and a forked process has a new loop.
-_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _ConnectionPoller]] = (
-    weakref.WeakKeyDictionary()
-)
+_pollers: PerLoop[dict[str, _ConnectionPoller]] = PerLoop(dict)
 # Kept after a poller is closed, for the next one of the connection.
-_batch_sizes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, BatchSize]] = weakref.WeakKeyDictionary()
+_batch_sizes: PerLoop[defaultdict[str, BatchSize]] = PerLoop(lambda: defaultdict(BatchSize))
 
 
 def shared_poller(settings: ConnectionSettings) -> SharedStatusPoller:
@@ -390,7 +382,7 @@ def shared_poller(settings: ConnectionSettings) -> SharedStatusPoller:
     :raises ControlHubConfigurationError: if a setting is invalid
     :raises ControlHubAuthenticationError: if the credential is malformed
     """
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    pollers = _pollers.get()
     poller = pollers.get(settings.sharing_key)
     if poller is None:
         return _ConnectionPoller(settings, pollers)

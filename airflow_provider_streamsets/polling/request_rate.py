@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
 import random
 import threading
-import weakref
+from collections import defaultdict
 from collections.abc import Iterator
+
+from airflow_provider_streamsets.polling.connections import PerLoop
 
 log = logging.getLogger(__name__)
 
@@ -157,14 +158,9 @@ class RequestRate:
         return self._accepted * math.exp((self._accepted_at - now) / _AVERAGED_SECONDS)
 
 
-# Kept after a poller is closed, for the next one of the connection.
-_rates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, RequestRate]] = weakref.WeakKeyDictionary()
+request_rates: PerLoop[defaultdict[str, RequestRate]] = PerLoop(lambda: defaultdict(RequestRate))
+"""
+Rates by :attr:`ConnectionSettings.sharing_key`, shared by all pollers of a connection.
 
-
-def shared_request_rate(sharing_key: str) -> RequestRate:
-    """
-    Return the rate that all pollers of a connection share on this event loop.
-
-    :param sharing_key: :attr:`ConnectionSettings.sharing_key`
-    """
-    return _rates.setdefault(asyncio.get_running_loop(), {}).setdefault(sharing_key, RequestRate())
+They are kept after a poller is closed, for the next one.
+"""

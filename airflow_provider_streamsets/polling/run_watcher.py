@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_streamsets.assets.jobs import event_payload
 from airflow_provider_streamsets.control_hub.errors import ControlHubError, ControlHubNotFoundError
-from airflow_provider_streamsets.polling.connections import spawn
+from airflow_provider_streamsets.polling.connections import PerLoop, spawn
 from airflow_provider_streamsets.polling.run_cursor import RunCursor
 from airflow_provider_streamsets.polling.watcher_group import PollItem, ReportRequest, WatcherGroup
 
@@ -90,9 +90,7 @@ class EventSlots:
         return slot
 
 
-_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[Hashable, EventSlots]] = (
-    weakref.WeakKeyDictionary()
-)
+_slots: PerLoop[weakref.WeakValueDictionary[Hashable, EventSlots]] = PerLoop(weakref.WeakValueDictionary)
 
 
 def event_slots(asset: Hashable | None) -> EventSlots:
@@ -102,9 +100,7 @@ def event_slots(asset: Hashable | None) -> EventSlots:
     :param asset: identity of the asset; None if unknown
     """
     slots = EventSlots()
-    if asset is None:
-        return slots
-    return _slots.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary()).setdefault(asset, slots)
+    return slots if asset is None else _slots.get().setdefault(asset, slots)
 
 
 class _Ready(NamedTuple):

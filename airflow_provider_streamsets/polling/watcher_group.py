@@ -20,8 +20,8 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnexpectedResponseError,
 )
 from airflow_provider_streamsets.control_hub.tracking.finished_run import FinishedRunReader
-from airflow_provider_streamsets.polling.connections import connection_settings, spawn
-from airflow_provider_streamsets.polling.request_rate import shared_request_rate
+from airflow_provider_streamsets.polling.connections import PerLoop, connection_settings, spawn
+from airflow_provider_streamsets.polling.request_rate import request_rates
 from airflow_provider_streamsets.polling.schedule import Backoff
 from airflow_provider_streamsets.polling.sender import RequestSender
 from airflow_provider_streamsets.polling.stats import PollerStats
@@ -295,7 +295,7 @@ class WatcherGroup:
                 client,
                 self._backoff,
                 PollerStats("assets", self._conn_id, self._now),
-                shared_request_rate(settings.sharing_key),
+                request_rates.get()[settings.sharing_key],
                 self._retry_rejected,
                 _CONCURRENT_QUERIES,
                 retry_queries=False,
@@ -363,9 +363,7 @@ class _ReportLoader:
             )
 
 
-_groups: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[str, float], WatcherGroup]
-] = weakref.WeakKeyDictionary()
+_groups: PerLoop[weakref.WeakValueDictionary[tuple[str, float], WatcherGroup]] = PerLoop(weakref.WeakValueDictionary)
 
 
 def watcher_group(conn_id: str, interval: float) -> WatcherGroup:
@@ -375,7 +373,7 @@ def watcher_group(conn_id: str, interval: float) -> WatcherGroup:
     :param conn_id: id of the Airflow connection
     :param interval: seconds between two polls
     """
-    groups = _groups.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
+    groups = _groups.get()
     group = groups.get((conn_id, interval))
     if group is None:
         group = groups[conn_id, interval] = WatcherGroup(conn_id, interval)

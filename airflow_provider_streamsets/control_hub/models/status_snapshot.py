@@ -93,7 +93,7 @@ _STATUS = msgspec.json.Decoder(_Status)
 _UNEXPECTED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def split_statuses(body: bytes | bytearray | msgspec.Raw) -> Any:
+def split_statuses(body: bytes | bytearray) -> Any:
     """
     Split a response with statuses by job id into the JSON of each status, without parsing these.
 

@@ -14,7 +14,7 @@ from tests.benchmarks.waiting.figures import Figure
 from tests.benchmarks.waiting.protocol import Mark
 from tests.benchmarks.waiting.strategies import Strategy
 
-# Of an hour.
+# Share of the time.
 _WARM_UP_SHARE = 1 / 6
 _SAMPLES = 120
 # A share of all runs ends, and is started again, in each interval.
