@@ -174,8 +174,8 @@ async def _read_with_retries(conn_id: str) -> ConnectionSettings:
             raise
         except Exception as error:  # noqa: BLE001 - a secrets backend can raise anything
             log.warning(
-                "Could not read connection '%s' (%s: %s); retrying in %s s, because a secrets backend that does not "
-                "respond causes the same error.",
+                "Could not read connection '%s' (%s: %s); retrying in %s s, as a secrets backend that does not respond "
+                "can be the cause.",
                 conn_id,
                 type(error).__name__,
                 error,
