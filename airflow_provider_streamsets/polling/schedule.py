@@ -202,11 +202,16 @@ class BatchSize:
         self._is_failing = False
         if count >= self._failed_at:
             self._failed_at = math.inf
-        if count >= self._size and seconds <= _FAST_RESPONSE:
-            self.grow()
+        if seconds <= _FAST_RESPONSE:
+            self._grow(count)
 
-    def grow(self) -> None:
-        """Enlarge the next requests, also when requests are rejected for their rate: larger ones are fewer."""
+    def rate_limited(self, count: int) -> None:
+        """Record a request that was rejected for the rate of requests: larger ones are fewer."""
+        self._grow(count)
+
+    def _grow(self, count: int) -> None:
+        if count < self._size:
+            return
         larger = min(2 * self._size, (self._size + self._too_large) / 2)
         if larger < self._too_large * _TOO_LARGE_MARGIN:
             self._size = int(larger)

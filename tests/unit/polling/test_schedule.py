@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
 from airflow_provider_streamsets.control_hub.tracking.run import poll_delay
-from airflow_provider_streamsets.polling.schedule import Backoff, PollSchedule
+from airflow_provider_streamsets.polling.schedule import Backoff, BatchSize, PollSchedule
 
 
 def schedule_of(*jobs: tuple[int, float], batch: int = 250) -> PollSchedule:
@@ -195,3 +195,12 @@ def test_backoff_honours_late_retry_after():
     clock.now += 200
     assert backoff.remaining == 0
     assert math.isfinite(backoff.until)
+
+
+def test_requests_rejected_for_their_rate_grow_to_bulk_size_only():
+    size = BatchSize()
+    for _ in range(5000):
+        size.rate_limited(size.within(250))
+    assert size.within(250) == 250
+    size.failed(250)
+    assert size.within(250) == 125
