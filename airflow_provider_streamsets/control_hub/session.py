@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -424,9 +424,12 @@ class Session:
         """
         for rejections in itertools.count():
             credential = self._credential
-            try:
-                send = partial(
-                    credential.send,
+
+            def send() -> Any:
+                nonlocal credential
+                # It can have been replaced while the request waited for its turn.
+                credential = self._credential
+                return credential.send(
                     method,
                     service,
                     path,
@@ -440,6 +443,8 @@ class Session:
                     parse=parse,
                     time_left=self.time_left,
                 )
+
+            try:
                 # Other requests act on what was read just before: they neither wait nor are repeated.
                 return self.throttle(send) if retry is Retry.SAFE else send()
             except ControlHubAuthenticationError as error:

@@ -65,6 +65,17 @@ def client(make_client, server, renewals) -> ControlHubClient:
     return client
 
 
+def test_request_that_waits_for_its_turn_uses_new_credential(make_client, client, server, renewals):
+    def wait(send: Callable[[], Any]) -> Any:
+        client.adopt(make_client(OTHER_HUB, token=NEW))
+        return send()
+
+    client.throttle = wait
+    assert client.jobs.get(JOB_ID).name == "Orders"
+    assert server.sent == [("other.hub.example.com", NEW)]
+    assert not renewals
+
+
 def test_unauthorized_request_is_resent_with_new_credential(client, server, renewals):
     assert client.jobs.get(JOB_ID).name == "Orders"
     assert server.sent == [("na01.hub.example.com", OLD), ("other.hub.example.com", NEW)]
