@@ -26,6 +26,7 @@ from airflow_provider_streamsets.triggers.arguments import StoredArguments, igno
 if TYPE_CHECKING:
     from airflow_provider_streamsets.control_hub import ControlHubClient, JobRun
     from airflow_provider_streamsets.control_hub.tracking.run import Tracker
+    from airflow_provider_streamsets.hooks.connection import ConnectionSettings
     from airflow_provider_streamsets.polling.poller import SharedStatusPoller
     from airflow_provider_streamsets.polling.subscriptions import Subscription
 
@@ -181,7 +182,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
         self.warn_about_unknown_arguments(self.log)
         try:
             self._parse_booleans()
-            settings = await connection_settings(self.control_hub_conn_id)
+            settings = await self._connection_settings()
             # One string for all triggers of the connection.
             self.control_hub_conn_id = sys.intern(self.control_hub_conn_id)
             from airflow_provider_streamsets.polling.poller import shared_poller
@@ -214,6 +215,26 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             event = self._event_of_error(error)
         await asyncio.sleep(max(started + self.min_deferral - asyncio.get_running_loop().time(), 0.0))
         yield await self.trigger_event(event)
+
+    async def _connection_settings(self) -> ConnectionSettings:
+        """
+        Return the settings of the connection.
+
+        :raises ControlHubRunTimeoutError: if it could not be read before the deadline, nor soon after the start
+        """
+        remaining = EventLoopDeadline(self.deadline).remaining
+        read = asyncio.ensure_future(connection_settings(self.control_hub_conn_id))
+        try:
+            # A wait that begins after its deadline still polls once.
+            await asyncio.wait({read}, timeout=None if remaining is None else max(remaining, _LAST_POLL_TIMEOUT))
+            if not read.done():
+                raise ControlHubRunTimeoutError(
+                    f"Could not wait for {self.description}: connection '{self.control_hub_conn_id}' could not be read "
+                    "before the deadline."
+                )
+            return read.result()
+        finally:
+            read.cancel()
 
     async def _observe(
         self,

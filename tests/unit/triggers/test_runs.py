@@ -343,3 +343,20 @@ def test_stop_rejected_for_its_rate_is_left_to_task(http):
     assert isinstance(event.error, errors.ControlHubRunTimeoutError)
     assert event.stop_failed
     assert stop.call_count == 1
+
+
+def test_deadline_holds_while_connection_is_unreadable(monkeypatch):
+    async def read(conn_id: str) -> Any:
+        raise RuntimeError("the secrets backend is sealed")
+
+    async def wait() -> tuple[list[Any], float]:
+        now = asyncio.get_running_loop().time
+        began = now()
+        return await collect_events(trigger(timeout=60, deadline=began + 60)), now() - began
+
+    monkeypatch.setattr(connections, "get_connection_and_extra", read)
+    (payload,), seconds = run_in_virtual_time(wait())
+    assert seconds == pytest.approx(60, abs=1)
+    error = RunsWaitEvent.from_payload(payload).error
+    assert isinstance(error, errors.ControlHubRunTimeoutError)
+    assert "connection 'streamsets_default' could not be read" in str(error)
