@@ -161,18 +161,20 @@ class ClusterKiller(Killer):
         triggerer, triggers = self._busiest_triggerer()
         processes = self._environment.airflow.processes(triggerer)
         for process in processes:
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
         def is_over(elapsed: float) -> bool:
             is_taken_over = triggerer not in self._table.triggers().values()
             return elapsed >= (_MIN_PAUSE_SECONDS if is_taken_over else _MAX_PAUSE_SECONDS)
 
         def end() -> None:
-            hosts = self._table.triggers()
-            self._taken_over += sum(hosts.get(trigger, triggerer) != triggerer for trigger in triggers)
+            # Counted afterwards: an error of the database must not leave the processes suspended.
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
+            hosts = self._table.triggers()
+            self._taken_over += sum(hosts.get(trigger, triggerer) != triggerer for trigger in triggers)
 
         self._interrupt(triggerer, is_over, end)
         return True
