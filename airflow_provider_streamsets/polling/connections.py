@@ -28,13 +28,18 @@ _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
 
 
-def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+def run_for_all(function: Callable[..., _Result], *arguments: Any) -> _Result:
     """
-    Run a coroutine as a task that serves several triggers.
+    Call a function for several triggers.
 
-    In a new context: in that of the first trigger, all log lines would go to the log of that trigger's task.
+    In a new context: in that of one trigger, all log lines would go to the log of that trigger's task.
     """
-    return contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
+    return contextvars.Context().run(function, *arguments)
+
+
+def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+    """Run a coroutine as a task that serves several triggers, as :func:`run_for_all`."""
+    return run_for_all(asyncio.get_running_loop().create_task, coroutine)
 
 
 class PerLoop(Generic[_Value]):

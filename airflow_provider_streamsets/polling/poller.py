@@ -40,6 +40,8 @@ _BATCHING_DELAY = 0.1
 _MAX_NOTIFIED = 25
 # Seconds that are not worth a wait: a timer can fire that much too early.
 _MIN_DELAY = 0.001
+# Seconds within which a poll may read more jobs individually while the rate is limited; the next poll reads the others.
+_MAX_POLL_TIME = 10.0
 
 
 class _PollQueue:
@@ -229,7 +231,7 @@ class SharedStatusPoller(RequestSender):
             return self._query.fetch(job_ids)
 
         try:
-            results = await self.run_poll(fetch, self._pause)
+            results = await self.run_poll(fetch, self._pause, _MAX_POLL_TIME)
         except ControlHubAuthenticationError:
             # All waits have failed.
             pass
@@ -241,7 +243,7 @@ class SharedStatusPoller(RequestSender):
             self.poll_succeeded()
         except ControlHubError as error:
             if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._batch_size.grow()
+                self._batch_size.rate_limited(len(batch))
             else:
                 self._batch_size.failed(len(batch))
             self.poll_failed(error)

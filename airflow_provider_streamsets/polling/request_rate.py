@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
-from airflow_provider_streamsets.polling.connections import PerLoop
+from airflow_provider_streamsets.polling.connections import PerLoop, run_for_all
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,9 @@ class RequestRate:
             if self._limit < _FORGET_FACTOR * max(self._peak / _AVERAGED_SECONDS, _MIN_FIRST_RATE):
                 return
             self._limit = None
-        log.info("Control Hub has accepted all requests for some time: sending them without a limit again.")
+        run_for_all(
+            log.info, "Control Hub has accepted all requests for some time: sending them without a limit again."
+        )
 
     def rejected(self, now: float, sent_at: float, retry_after: float | None) -> None:
         """
@@ -148,7 +150,8 @@ class RequestRate:
             self._next_turn = max(self._next_turn, self._paused_until)
             limit = self._limit
         if before is None and limit is not None:
-            log.warning(
+            run_for_all(
+                log.warning,
                 "Control Hub limits the rate of requests (429): sending %.2g per second at first, and adapting to the "
                 "limit. Results can be late; nothing needs doing.",
                 limit,

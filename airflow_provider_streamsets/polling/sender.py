@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_streamsets.control_hub.errors import (
     ControlHubAuthenticationError,
@@ -19,7 +21,7 @@ from airflow_provider_streamsets.control_hub.errors import (
     ControlHubUnavailableError,
 )
 from airflow_provider_streamsets.control_hub.tracking.run import OutageListener, OutageLog
-from airflow_provider_streamsets.polling.connections import spawn
+from airflow_provider_streamsets.polling.connections import run_for_all, spawn
 from airflow_provider_streamsets.polling.request_rate import RequestRate
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _MIN_QUERY_TIME = 10.0
 _MAX_QUERY_TIME = 60.0
 # Seconds for which a further request of a poll or query lets others pass.
 _MAX_YIELD_TIME = 5.0
+# Maximum seconds until a request that waits in a thread notices that it was cancelled.
+_MAX_SLEEP = 1.0
 # Threads for requests about a single run, such as its metrics.
 _CONCURRENT_QUERIES = 8
 
@@ -83,7 +87,7 @@ class RequestSender:
         self._poll_outage = _Outage(backoff)
         self._stats = stats
         self._rate = stats.rate = rate
-        self._turn = _Turn()
+        self._local = _Local()
         self._closed = threading.Event()
         client.throttle = self._throttled
         self._credential = SharedCredential(client, refresh)
@@ -92,7 +96,9 @@ class RequestSender:
         self._query_threads = ThreadPoolExecutor(concurrent_queries, thread_name_prefix="control-hub-queries")
         self._query_slots = asyncio.Semaphore(concurrent_queries)
 
-    async def run_poll(self, poll: Callable[[], _Result], pause: Callable[[], float] = lambda: 0.0) -> _Result:
+    async def run_poll(
+        self, poll: Callable[[], _Result], pause: Callable[[], float] = lambda: 0.0, max_time: float = math.inf
+    ) -> _Result:
         """
         Run a function that polls statuses, and is to be followed by :meth:`poll_succeeded` or :meth:`poll_failed`.
 
@@ -100,9 +106,11 @@ class RequestSender:
 
         :param poll: the function
         :param pause: returns the seconds until it may be sent
+        :param max_time: seconds within which it may send further requests while the rate is limited
         :raises ControlHubError: as raised by the function
         """
-        return await self._send(self._poll_thread, lambda: self._stats.run(poll), pause)
+        turn = _Turn(is_poll=True, max_time=max_time)
+        return await self._send(self._poll_thread, lambda: self._stats.run(poll), pause, turn)
 
     def poll_succeeded(self) -> None:
         """Record that statuses were read, which also proves that the credential is valid."""
@@ -125,36 +133,41 @@ class RequestSender:
         :raises asyncio.TimeoutError: if it did not start in time
         :raises ControlHubError: as raised by the query
         """
-        deadline = math.inf if timeout is None else self.now() + timeout
+        turn = _Turn(deadline=math.inf if timeout is None else self.now() + timeout)
         await _acquire(self._query_slots, timeout)
         try:
-            return await self._send(self._query_threads, query, lambda: self._backoff.remaining, deadline)
+            return await self._send(self._query_threads, query, lambda: self._backoff.remaining, turn)
         finally:
-            self._query_slots.release()
+            if turn.work is None or turn.work.done():
+                self._query_slots.release()
+            else:
+                # It was cancelled, but its thread has not ended.
+                turn.work.add_done_callback(lambda _: self._query_slots.release())
 
     async def _send(
-        self,
-        executor: Executor,
-        request: Callable[[], _Result],
-        pause: Callable[[], float],
-        deadline: float = math.inf,
+        self, executor: Executor, request: Callable[[], _Result], pause: Callable[[], float], turn: _Turn
     ) -> _Result:
         rejections, rejected_at = 0, math.inf
-        is_poll = executor is self._poll_thread
+        # What a query logs belongs to the log of its task; a poll serves many tasks.
+        context = contextvars.Context() if turn.is_poll else contextvars.copy_context()
         while True:
-            await self._wait_until_allowed(pause, deadline, is_poll=is_poll)
+            await self._wait_until_allowed(pause, turn)
             generation = self._credential.generation
             try:
-                return await asyncio.get_running_loop().run_in_executor(
-                    executor, self._in_turn, request, is_poll, deadline
+                turn.work = asyncio.get_running_loop().run_in_executor(
+                    executor, context.run, self._in_turn, request, turn
                 )
+                return await asyncio.shield(turn.work)
+            except asyncio.CancelledError:
+                turn.is_cancelled = True
+                raise
             except ControlHubAuthenticationError as error:
-                if not is_poll and not self._retry_queries:
+                if not turn.is_poll and not self._retry_queries:
                     raise
                 rejected_at = min(rejected_at, self.now())
                 try:
                     rejections = await self._credential.wait_refreshed(
-                        error, generation, rejections, deadline - self.now()
+                        error, generation, rejections, turn.deadline - self.now()
                     )
                 except ControlHubError as confirmed:
                     # Statuses that were read meanwhile prove that the credential is valid.
@@ -162,32 +175,35 @@ class RequestSender:
                         self._rejected(confirmed)
                     raise
 
-    async def _wait_until_allowed(self, pause: Callable[[], float], deadline: float, *, is_poll: bool) -> None:
+    async def _wait_until_allowed(self, pause: Callable[[], float], turn: _Turn) -> None:
         while True:
             seconds, needs_turn = pause(), False
             if seconds <= 0 and not self._credential.is_rejected:
-                seconds, needs_turn = self._rate.take_turn(self.now(), is_poll=is_poll), True
+                seconds, needs_turn = self._rate.take_turn(self.now(), is_poll=turn.is_poll), True
                 if seconds <= 0:
                     return
-            remaining = deadline - self.now()
+            remaining = turn.deadline - self.now()
             if remaining <= 0:
                 raise asyncio.TimeoutError
             if self._credential.is_rejected:
                 await self._credential.wait_idle(remaining)
                 continue
-            with self._rate.waiting(is_poll=is_poll) if needs_turn else contextlib.nullcontext():
+            with self._rate.waiting(is_poll=turn.is_poll) if needs_turn else contextlib.nullcontext():
                 await asyncio.sleep(min(seconds, remaining))
 
-    def _in_turn(self, request: Callable[[], _Result], is_poll: bool, deadline: float) -> _Result:
+    def _in_turn(self, request: Callable[[], _Result], turn: _Turn) -> _Result:
         """Run a function that has a turn for its first request."""
-        self._turn.is_poll, self._turn.is_unused = is_poll, True
+        self._local.turn, turn.is_unused = turn, True
         now = self.now()
-        self._turn.deadline = math.inf if is_poll else now + min(max(deadline - now, _MIN_QUERY_TIME), _MAX_QUERY_TIME)
+        if turn.max_time is None:
+            turn.send_until = now + min(max(turn.deadline - now, _MIN_QUERY_TIME), _MAX_QUERY_TIME)
+        else:
+            turn.send_until = now + turn.max_time
         try:
             return request()
         finally:
-            if self._turn.is_unused:
-                self._turn.is_unused = False
+            if turn.is_unused:
+                turn.is_unused = False
                 self._rate.return_turn()
 
     def _throttled(self, send: Callable[[], _Result]) -> _Result:
@@ -197,12 +213,13 @@ class RequestSender:
         A rejected request, which had no effect, is repeated: a query or poll of several requests would otherwise start
         over, or do without a part of its result. The first request of a poll is left to the next poll, which is larger.
         """
+        turn = self._local.turn
         for attempt in itertools.count(1):
-            is_first = self._turn.is_unused
+            is_first = turn.is_unused
             if is_first:
-                self._turn.is_unused = False
+                turn.is_unused = False
             else:
-                self._wait_for_turn()
+                self._wait_for_turn(turn)
             sent_at = self.now()
             try:
                 result = send()
@@ -213,29 +230,29 @@ class RequestSender:
                     raise
                 retry_after = error.retry_after if isinstance(error, ControlHubUnavailableError) else None
                 self._rate.rejected(self.now(), sent_at, retry_after)
-                if attempt == _MAX_ATTEMPTS or (self._turn.is_poll and is_first):
+                if attempt == _MAX_ATTEMPTS or (turn.is_poll and is_first):
                     raise
             else:
                 self._rate.accepted(self.now())
                 return result
         raise AssertionError("unreachable")
 
-    def _wait_for_turn(self) -> None:
-        is_poll, began = self._turn.is_poll, self.now()
-        with self._rate.waiting(is_poll=is_poll):
-            while not self._closed.is_set():
+    def _wait_for_turn(self, turn: _Turn) -> None:
+        began = self.now()
+        with self._rate.waiting(is_poll=turn.is_poll):
+            while not self._closed.is_set() and not turn.is_cancelled:
                 # What has begun lets others pass for some time only.
                 yields = self.now() < began + _MAX_YIELD_TIME
-                seconds = self._rate.take_turn(self.now(), is_poll=is_poll, yields=yields)
+                seconds = self._rate.take_turn(self.now(), is_poll=turn.is_poll, yields=yields)
                 if seconds <= 0:
                     return
-                if self.now() + seconds > self._turn.deadline:
+                if self.now() + seconds > turn.send_until:
                     raise ControlHubUnavailableError(
                         "Control Hub limits the rate of requests, and this one could not be sent in time.",
                         http_status=HTTPStatus.TOO_MANY_REQUESTS,
                     )
-                sleep_in_thread(seconds, self._closed)
-        raise ControlHubUnavailableError("The poller was closed before this request was sent.")
+                sleep_in_thread(min(seconds, _MAX_SLEEP), self._closed)
+        raise ControlHubUnavailableError("The wait for the result ended before this request was sent.")
 
     def _rejected(self, error: ControlHubError) -> None:
         """Handle a confirmed rejection of the credential."""
@@ -263,14 +280,31 @@ def sleep_in_thread(seconds: float, closed: threading.Event) -> None:
     closed.wait(seconds)
 
 
-class _Turn(threading.local):
-    """The turn of the poll or query that runs in a thread."""
+@dataclass(eq=False)
+class _Turn:
+    """
+    The turn of a poll or query. Times are on the loop's clock.
 
-    is_poll = False
-    deadline = math.inf
-    """When its last request may be sent, on the loop's clock."""
-    is_unused = False
+    :param is_poll: whether it is a poll's
+    :param deadline: when its first request must be sent
+    :param max_time: seconds within which it may send further requests; None for those of a query
+    """
+
+    is_poll: bool = False
+    deadline: float = math.inf
+    max_time: float | None = None
+    send_until: float = math.inf
+    """When its last request may be sent."""
+    is_unused: bool = False
     """Whether its first request, for which it has a turn, was not sent yet."""
+    is_cancelled: bool = False
+    work: asyncio.Future[Any] | None = None
+    """What runs in a thread."""
+
+
+class _Local(threading.local):
+    turn = _Turn()
+    """The turn of the poll or query that runs in this thread; of none in others."""
 
 
 class _Outage:
@@ -284,11 +318,11 @@ class _Outage:
         if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
             # Not an outage: the request rate logs it and delays the next request.
             return
-        self._log.failed(error)
+        run_for_all(self._log.failed, error)
         self._backoff.failed(error)
 
     def succeeded(self) -> None:
-        self._log.succeeded()
+        run_for_all(self._log.succeeded)
 
 
 class SharedCredential:

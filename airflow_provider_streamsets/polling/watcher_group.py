@@ -8,6 +8,7 @@ import math
 import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -244,7 +245,8 @@ class WatcherGroup:
         sender.poll_failed(error)
         self._has_failed = True
         self._poll_due = self._backoff.until
-        self._connection_wakeup.wake()
+        if error.http_status != HTTPStatus.TOO_MANY_REQUESTS:
+            self._connection_wakeup.wake()
 
     def _pause(self, error: Exception) -> None:
         if not self._is_rejected:

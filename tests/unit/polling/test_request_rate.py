@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
+import logging
+import threading
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -12,7 +15,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_streamsets.control_hub import ControlHubUnavailableError
+from airflow_provider_streamsets.control_hub.tracking.run import NotifyOn
 from airflow_provider_streamsets.hooks.connection import ConnectionSettings
+from airflow_provider_streamsets.polling import sender
 from airflow_provider_streamsets.polling.poller import SharedStatusPoller, shared_poller
 from airflow_provider_streamsets.polling.request_rate import RequestRate
 from tests.unit.conftest import TOKEN
@@ -374,3 +379,111 @@ def test_connection_remembers_limit(monkeypatch):
         return len(client.rejected) - before
 
     assert run_in_virtual_time(scenario()) <= 1
+
+
+def test_query_logs_to_its_task_and_outage_to_all(caplog):
+    task = contextvars.ContextVar("task", default="")
+    client = FakeStatusClient()
+    logged = []
+
+    def query() -> str:
+        client.outage.failed(ControlHubUnavailableError("no answer"))
+        return task.get()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append((task.get(), record.getMessage()))
+
+    async def scenario() -> str:
+        task.set("first")
+        poller = SharedStatusPoller(client)
+        client.outage = poller.outage
+        return await poller.run_query(query)
+
+    handler = Handler()
+    logging.getLogger(sender.__name__).addHandler(handler)
+    try:
+        assert asyncio.run(scenario()) == "first"
+    finally:
+        logging.getLogger(sender.__name__).removeHandler(handler)
+    assert [(name, "no answer" in message) for name, message in logged] == [("", True)]
+
+
+def test_cancelled_query_keeps_its_slot_until_its_thread_ends():
+    client = FakeStatusClient()
+
+    async def scenario() -> None:
+        rate = RequestRate()
+        poller = SharedStatusPoller(client, rate=rate)
+        began, finish, running = threading.Semaphore(0), threading.Event(), []
+
+        def query() -> None:
+            running.append(1)
+            began.release()
+            finish.wait(10)
+            running.pop()
+
+        queries = [asyncio.ensure_future(poller.run_query(query)) for _ in range(8)]
+        for _ in queries:
+            await asyncio.to_thread(began.acquire)
+        queries[0].cancel()
+        await asyncio.wait(queries[:1])
+        with pytest.raises(asyncio.TimeoutError):
+            await poller.run_query(lambda: None, 0.05)
+        finish.set()
+        await asyncio.wait(queries[1:])
+        await poller.run_query(lambda: None, 5)
+        poller.close()
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_query_stops_waiting_for_its_turn():
+    client = FakeStatusClient()
+    began, ended, go_on = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def query() -> None:
+        try:
+            client.throttle(began.release)
+            go_on.wait(10)
+            client.throttle(lambda: None)
+        finally:
+            ended.release()
+
+    async def scenario() -> None:
+        rate = RequestRate()
+        poller = SharedStatusPoller(client, rate=rate)
+        asked = [asyncio.ensure_future(poller.run_query(query)) for _ in range(8)]
+        for _ in asked:
+            await asyncio.to_thread(began.acquire)
+        rate.rejected(poller.now(), sent_at=poller.now(), retry_after=40)
+        go_on.set()
+        for task in asked:
+            task.cancel()
+        await asyncio.wait(asked)
+        # The threads end soon, although the pause is long.
+        assert all([await asyncio.to_thread(ended.acquire, timeout=10) for _ in asked])
+        poller.close()
+
+    asyncio.run(scenario())
+
+
+def test_poll_of_unreadable_jobs_returns_what_it_has_read():
+    client = LimitingClient(1, bulk_size=50)
+    client.refused = {f"bad-{n}" for n in range(20)}
+
+    async def scenario() -> list[float]:
+        poller = SharedStatusPoller(client)
+        updates = []
+        with (
+            poller.subscribe(dict.fromkeys(client.refused, 1), 30),
+            poller.subscribe({"good": 1}, 30, NotifyOn.EVERY_POLL) as subscription,
+        ):
+            while poller.now() < 2000:
+                await subscription.next()
+                updates.append(poller.now())
+        return updates
+
+    updates = run(scenario())
+    late = [after - before for before, after in itertools.pairwise(updates) if before > 1200]
+    assert max(late) < 60
