@@ -422,28 +422,28 @@ class Session:
         :param path: path below the service, its ids quoted by :func:`quote_id`
         :param action: what is attempted, for messages
         """
-        for rejections in itertools.count():
+        credential = self._credential
+
+        def send() -> Any:
+            nonlocal credential
+            # It can have been replaced while the request waited for its turn.
             credential = self._credential
+            return credential.send(
+                method,
+                service,
+                path,
+                action=action,
+                params=params,
+                body=body,
+                file=file,
+                stream_to=stream_to,
+                retry=retry,
+                needs_body=needs_body,
+                parse=parse,
+                time_left=self.time_left,
+            )
 
-            def send() -> Any:
-                nonlocal credential
-                # It can have been replaced while the request waited for its turn.
-                credential = self._credential
-                return credential.send(
-                    method,
-                    service,
-                    path,
-                    action=action,
-                    params=params,
-                    body=body,
-                    file=file,
-                    stream_to=stream_to,
-                    retry=retry,
-                    needs_body=needs_body,
-                    parse=parse,
-                    time_left=self.time_left,
-                )
-
+        for rejections in itertools.count():
             try:
                 # Other requests act on what was read just before: they neither wait nor are repeated.
                 return self.throttle(send) if retry is Retry.SAFE else send()
