@@ -73,7 +73,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def cluster(home: Path, vault: LocalVault, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    image = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    image = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     values = {"backend-kwargs": vault.backend_kwargs}
     with LocalCluster(tmp_path_factory.mktemp("pods"), home / "logs", image, values) as running:
         yield running
@@ -132,7 +132,6 @@ def airflow(
     (home / "plugins").mkdir()
     (home / "plugins" / "streamsets.py").write_text(PLUGIN, "utf-8")
     environment = {
-        "PYTHONPATH": str(ROOT),
         "AIRFLOW__CORE__EXECUTOR": EXECUTORS,
         # More than there are tasks that wait in pods.
         "AIRFLOW__CORE__PARALLELISM": "8",

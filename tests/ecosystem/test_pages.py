@@ -50,7 +50,6 @@ def environment(hub: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -
         "AIRFLOW_CONN_STREAMSETS_DEFAULT": hub.airflow_conn,
         "AIRFLOW_CONN_PYDANTICAI_DEFAULT": "pydanticai://",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
     }
     subprocess.run([str(BIN / "airflow"), "db", "migrate"], env=environment, capture_output=True, check=True)
     return environment

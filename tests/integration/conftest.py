@@ -54,6 +54,6 @@ def start_run(sandbox: SandboxProcess, name: str, seconds: float = 20) -> dict[s
     """Start a job unless it is active, advance the clock, and return the XComs that its task pushes."""
     if not sandbox.job_state(name)["running"]:
         sandbox.start_job(name)
-    run_count = sandbox.job_state(name)["run_count"]
+    job = sandbox.job_state(name)
     sandbox.advance(seconds)
-    return {"job_id": sandbox.job_id(name), "run_count": run_count}
+    return {"job_id": job["id"], "run_count": job["run_count"]}
