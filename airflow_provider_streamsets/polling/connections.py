@@ -38,7 +38,7 @@ def run_for_all(function: Callable[..., _Result], *arguments: Any) -> _Result:
 
 
 def spawn(coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
-    """Run a coroutine as a task that serves several triggers, as :func:`run_for_all`."""
+    """Run a coroutine as a task that serves several triggers, in a new context as with :func:`run_for_all`."""
     return run_for_all(asyncio.get_running_loop().create_task, coroutine)
 
 

@@ -229,7 +229,7 @@ class ControlHubTrigger(StoredArguments, BaseTrigger):
             await asyncio.wait({read}, timeout=None if remaining is None else max(remaining, _LAST_POLL_TIMEOUT))
             if not read.done():
                 raise ControlHubRunTimeoutError(
-                    f"Could not wait for {self.description}: connection '{self.control_hub_conn_id}' could not be read "
+                    f"Cannot wait for {self.description}: connection '{self.control_hub_conn_id}' could not be read "
                     "before the deadline."
                 )
             return read.result()
